@@ -1,0 +1,1 @@
+"""Many studies: plan, ledger, run."""

@@ -1,0 +1,73 @@
+"""How a long job says where it is, and how it is stopped.
+
+A job calls its `Tick` with the finished share of its own work. A reporter may raise `CancelledError`, which is the
+one way to stop a job: there is no flag to forget.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+#: Called by a method with the finished share of its work, from 0 to 1.
+Tick = Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One message of a running job.
+
+    Parameters
+    ----------
+    stage : str
+        ``read``, ``reconstruct``, ``surface``, ``quality`` or ``write``.
+    fraction : float
+        Finished share of the whole job, 0 to 1, never decreasing.
+    elapsed_s, remaining_s : float
+        Time since the start, and an estimate of the rest (None at the very start).
+    """
+
+    stage: str
+    fraction: float
+    elapsed_s: float
+    remaining_s: float | None = None
+
+
+#: Receives the progress of a job; raise `CancelledError` in it to stop the job.
+Reporter = Callable[[Progress], None]
+
+
+def silent(_: float) -> None:
+    """Ignore the progress: a `Tick` for callers who do not care."""
+
+
+@dataclass(slots=True)
+class Stages:
+    """Turn the ticks of consecutive stages into one rising fraction.
+
+    Parameters
+    ----------
+    weights : mapping of stage to expected share of the time; the values add up to 1
+    report : Reporter, optional
+    """
+
+    weights: dict[str, float]
+    report: Reporter | None = None
+    started_s: float = field(default_factory=time.monotonic)
+
+    def tick(self, stage: str) -> Tick:
+        """Return the `Tick` of one stage."""
+        names = list(self.weights)
+        before = sum(self.weights[name] for name in names[: names.index(stage)])
+
+        def tell(share: float) -> None:
+            if self.report is not None:
+                self.report(self._progress(stage, before + self.weights[stage] * min(max(share, 0.0), 1.0)))
+
+        return tell
+
+    def _progress(self, stage: str, fraction: float) -> Progress:
+        elapsed = time.monotonic() - self.started_s
+        remaining = elapsed * (1 - fraction) / fraction if fraction > 0.02 else None
+        return Progress(stage, fraction, elapsed, remaining)

@@ -1,0 +1,1 @@
+"""Forward models y = A x with their exact adjoints."""

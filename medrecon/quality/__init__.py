@@ -1,0 +1,1 @@
+"""How far to trust a result: residual, coverage, uncertainty, verdict, report."""

@@ -1,0 +1,1 @@
+"""Triangle surfaces from volumes: extract, refine, measure."""

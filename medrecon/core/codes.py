@@ -14,6 +14,8 @@ EXPLANATIONS: Mapping[str, str] = {
     "CFG-VALUE": "A setting is unknown, of the wrong type or out of range. The message names it and the nearest known one.",
     "GRID-SHAPE": "A voxel grid needs at least one voxel along each axis.",
     "GRID-SINGULAR": "The matrix from voxel index to patient mm has no inverse: a spacing is zero or two axes are parallel.",
+    "OUT-SPACE": "The disk is full or a quota is reached. The scratch file was removed; an older result is untouched.",
+    "OUT-WRITE": "The operating system refused a write. The message names its error; an older result is untouched.",
     "PROFILE-TABLE": "A measured slice profile needs at least three pairs of depth (in thicknesses, rising) and weight.",
     "SCAN-POSE": "A slice pose is not finite, or its rows, columns and normal are not perpendicular.",
     "SCAN-SHAPE": "Pixels, masks and poses of a scan do not have matching sizes.",

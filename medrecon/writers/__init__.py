@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from medrecon.core import registry
+from medrecon.core.source import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +31,15 @@ class WriteContext:
         ``ok``, ``warn`` or ``refused``.
     invented : bool
         Whether voxels were inferred by a learned method (DICOM SyntheticData).
+    source : Source
+        Where the data came from, for things that do not know it themselves: surfaces.
     """
 
     method: str = ""
     settings_hash: str = ""
     verdict: str = "ok"
     invented: bool = False
+    source: Source = field(default_factory=Source)
 
 
 @dataclass(frozen=True, slots=True)

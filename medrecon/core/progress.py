@@ -58,14 +58,18 @@ class Stages:
 
     def tick(self, stage: str) -> Tick:
         """Return the `Tick` of one stage."""
+        return lambda share: self._tell(stage, stage, share)
+
+    def within(self, stage: str) -> Reporter:
+        """Return a reporter for a job that is itself one stage of this one; its own stage names are kept."""
+        return lambda progress: self._tell(stage, progress.stage, progress.fraction)
+
+    def _tell(self, stage: str, shown: str, share: float) -> None:
+        if self.report is None:
+            return
         names = list(self.weights)
         before = sum(self.weights[name] for name in names[: names.index(stage)])
-
-        def tell(share: float) -> None:
-            if self.report is not None:
-                self.report(self._progress(stage, before + self.weights[stage] * min(max(share, 0.0), 1.0)))
-
-        return tell
+        self.report(self._progress(shown, before + self.weights[stage] * min(max(share, 0.0), 1.0)))
 
     def _progress(self, stage: str, fraction: float) -> Progress:
         elapsed = time.monotonic() - self.started_s

@@ -1,0 +1,1 @@
+"""Presets as YAML files; the name of a file is the name users type."""

@@ -1,0 +1,280 @@
+"""The command line: thin. It turns flags into the same models and calls as the Python API, and shows what came out.
+
+Results go to stdout, messages to stderr. Nothing heavy is imported before a command needs it, so that help is quick.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from medrecon.console import progress as console_progress
+from medrecon.console.progress import Style
+from medrecon.core.errors import CancelledError, ExitCode, MedreconError, UsageError
+
+if TYPE_CHECKING:
+    from medrecon.core.reading import ReadOptions
+
+app = typer.Typer(
+    name="medrecon",
+    help="Turn 2D medical series into trustworthy 3D volumes and surfaces.\n\nResearch use only: not a medical device, not for diagnosis.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+#: Commands of the published interface that later issues of the roadmap in README bring.
+_ROADMAP = {
+    "train": "C (learned methods)",
+    "evaluate": "C (learned methods)",
+    "compress": "C (learned methods)",
+    "listen": "F (hospital)",
+    "send": "F (hospital)",
+}
+
+AllowOption = Annotated[
+    list[str] | None, typer.Option("--allow", help="Accept a named laxness, recorded in the result. Repeatable.")
+]
+InputSpacing = Annotated[str | None, typer.Option(help="Spacing of the input where files carry none: slice,row,column in mm.")]
+Thickness = Annotated[float | None, typer.Option(help="Slice thickness in mm, overriding the headers; recorded.")]
+Profile = Annotated[str | None, typer.Option(help="Slice profile: gaussian, bell, triangle, box or slab.")]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Formats = Annotated[
+    str, typer.Option(help="Comma-separated: nifti, nrrd, mha, dicom, stl, ply, obj, glb, 3mf, vtp, dicom_stl, report.")
+]
+Preset = Annotated[str | None, typer.Option(help="A named configuration, see `medrecon presets`.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file, laid over the preset.")]
+Assignments = Annotated[list[str] | None, typer.Option("--set", help="One setting, such as grid.spacing_mm=1.0. Repeatable.")]
+
+
+@app.command()
+def inspect(
+    paths: Annotated[list[Path], typer.Argument(help="Folders, files or ZIPs.")],
+    as_json: JsonFlag = False,
+    input_spacing: InputSpacing = None,
+) -> None:
+    """Show every series in PATHS: its geometry, its verdict and why."""
+    from medrecon.console import tables
+    from medrecon.readers import find
+
+    listings = [find(path, _read_options(input_spacing=input_spacing)) for path in paths]
+    if as_json:
+        console_progress.write_json([tables.listing_as_json(listing) for listing in listings])
+    else:
+        for number, listing in enumerate(listings, start=1):
+            tables.show_listing(listing, number, len(listings))
+    if not any(listings):
+        raise typer.Exit(ExitCode.NO_USABLE_INPUT)
+
+
+@app.command()
+def run(
+    path: Annotated[Path, typer.Argument(help="Folder, file or ZIP with one study.")],
+    out: Annotated[Path, typer.Option(help="Results go to OUT/<series>/.")],
+    series: Annotated[str | None, typer.Option(help="Id of the series, as `medrecon inspect` shows it.")] = None,
+    preset: Preset = None,
+    config: ConfigFile = None,
+    assign: Assignments = None,
+    spacing: Annotated[float | None, typer.Option(help="Output voxel size in mm, the same in all directions.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda:N.")] = None,
+    formats: Formats = "nifti,dicom,stl,report",
+    allow: AllowOption = None,
+    input_spacing: InputSpacing = None,
+    thickness: Thickness = None,
+    profile: Profile = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="A volume known to be right: print how close the result and cubic come.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace a finished result.")] = False,
+    progress: Annotated[Style | None, typer.Option(help="How to show progress; rich on a terminal, plain elsewhere.")] = None,
+) -> None:
+    """Reconstruct one study: volume, surfaces, report."""
+    from medrecon.config import load_config
+    from medrecon.console import tables
+    from medrecon.run import Request
+    from medrecon.run import run as run_study
+
+    assignments = (*(assign or ()), *_given("grid.spacing_mm", spacing), *_given("device", device))
+    options = _read_options(allow, input_spacing, thickness, profile)
+    settings = load_config(preset, config, assignments)
+    request = Request(path, out, settings, series, options, _split(formats), truth, overwrite)
+    style = progress or console_progress.default_style()
+    with console_progress.shown(style) as report:
+        result, written = run_study(request, report)
+    if style is Style.JSON:
+        console_progress.emit("done", {"verdict": str(result.verdict), "outputs": {k: str(p) for k, p in written.items()}})
+    else:
+        tables.show_result(result, written)
+
+
+@app.command()
+def batch(
+    root: Annotated[Path, typer.Argument(help="Tree of DICOM folders; every series in it is a study of its own.")],
+    out: Annotated[Path, typer.Option(help="Results go to OUT/<series>/, the ledger beside them.")],
+    scheduler: Annotated[str, typer.Option(help="local, or tcp://host:port of a running Dask scheduler.")] = "local",
+    workers: Annotated[int, typer.Option(help="Studies at a time on the local cluster.", min=1)] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
+    preset: Preset = None,
+    config: ConfigFile = None,
+    assign: Assignments = None,
+    formats: Formats = "nifti,dicom,stl,report",
+    allow: AllowOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Reconstruct many studies; finished ones are not repeated, one bad study never stops the others."""
+    from medrecon.batch.plan import make_plan
+    from medrecon.batch.run import run_batch
+    from medrecon.config import load_config
+    from medrecon.console import tables
+
+    plan = make_plan(root, out, load_config(preset, config, tuple(assign or ())), _read_options(allow), _split(formats))
+    if dry_run:
+        tables.show_plan(plan, as_json)
+        return
+    summary = run_batch(plan, scheduler=scheduler, workers=workers)
+    tables.show_summary(summary, as_json)
+    raise typer.Exit(ExitCode.SOME_FAILED if summary.failed else ExitCode.OK)
+
+
+@app.command()
+def surface(
+    volume: Annotated[Path, typer.Argument(help="NIfTI, NRRD or MetaImage volume, or a series.")],
+    out: Annotated[Path, typer.Option(help="Mesh file; the ending chooses the format: .stl .ply .obj .glb .3mf .vtp")],
+    tissue: Annotated[str | None, typer.Option(help="bone, skin, lung, soft-tissue or auto.")] = None,
+    level: Annotated[float | None, typer.Option(help="Iso level in the volume's unit, instead of a tissue.")] = None,
+    triangles: Annotated[int | None, typer.Option(help="Decimate to about this many triangles.")] = None,
+) -> None:
+    """Extract a surface from a volume."""
+    from medrecon.console import tables
+    from medrecon.run import surface_file
+
+    tables.show_surface(surface_file(volume, out, tissue, level, triangles), out)
+
+
+@app.command()
+def simulate(
+    volume: Annotated[Path, typer.Argument(help="Volume to measure.")],
+    out: Annotated[Path, typer.Option(help="Folder for the DICOM series.")],
+    kind: Annotated[str, typer.Option("--as", help="slices; projections, stacks and frames come with later issues.")] = "slices",
+    thickness: Annotated[float, typer.Option(help="Slice thickness in mm.", min=0.1)] = 5.0,
+    gap: Annotated[float, typer.Option(help="Gap between slices in mm.", min=0.0)] = 0.0,
+    profile: Profile = None,
+    noise: Annotated[float, typer.Option(help="Standard deviation of added noise, in the volume's unit.", min=0.0)] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+) -> None:
+    """Measure a volume as a scanner would, for tests and training."""
+    later = {"projections": "B (X-ray projections)", "stacks": "D (motion)", "frames": "D (motion)"}
+    if kind in later:
+        raise _later(f"simulate --as {kind}", later[kind])
+    if kind != "slices":
+        raise UsageError("ARG-NAME", f"cannot simulate {kind[:40]!r}", f"Known: slices, {', '.join(later)}.")
+    from medrecon.simulate import simulate_file
+
+    simulate_file(volume, out, thickness_mm=thickness, gap_mm=gap, profile=profile, noise=noise, seed=seed)
+
+
+@app.command()
+def methods(as_json: JsonFlag = False) -> None:
+    """List the reconstruction methods with their settings."""
+    from medrecon.console import tables
+
+    tables.show_methods(as_json)
+
+
+@app.command()
+def presets(as_json: JsonFlag = False) -> None:
+    """List the presets: named configurations."""
+    from medrecon.console import tables
+
+    tables.show_presets(as_json)
+
+
+@app.command()
+def doctor(as_json: JsonFlag = False) -> None:
+    """Tell what this machine has: versions, decoders, memory, GPU, display."""
+    from medrecon.console import doctor as examination
+
+    examination.show(as_json)
+
+
+@app.command()
+def explain(code: Annotated[str, typer.Argument(help="Code of an error or finding, such as DCM-GAP.")]) -> None:
+    """Explain a code."""
+    from medrecon.core.codes import EXPLANATIONS
+
+    if code.upper() not in EXPLANATIONS:
+        raise UsageError("ARG-NAME", f"there is no code {code[:40]!r}", "`medrecon inspect` and every error print the code.")
+    typer.echo(f"{code.upper()}: {EXPLANATIONS[code.upper()]}")
+
+
+def main() -> None:
+    """Run the command line and end the process with a documented exit code."""
+    signal.signal(signal.SIGTERM, _cancel)
+    sys.excepthook = _say_unexpected
+    try:
+        app(standalone_mode=True)
+    except MedreconError as error:
+        typer.echo(f"medrecon: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _cancel(_signal: int, _frame: FrameType | None) -> None:
+    raise CancelledError("RUN-CANCELLED", "the run was cancelled; nothing half-written was left")
+
+
+def _say_unexpected(kind: type[BaseException], _error: BaseException, trace: Any) -> None:  # noqa: ANN401 (a traceback)
+    """Name an unexpected error and its place without its message: a library's message may quote a header."""
+    import traceback
+
+    last = traceback.extract_tb(trace)[-1:]
+    place = f" at {Path(last[0].filename).name}:{last[0].lineno}" if last else ""
+    typer.echo(
+        f"medrecon: UNEXPECTED: {kind.__name__}{place}. Please report this with the output of `medrecon doctor`.", err=True
+    )
+
+
+def _read_options(
+    allow: list[str] | None = None, input_spacing: str | None = None, thickness: float | None = None, profile: str | None = None
+) -> ReadOptions:
+    from medrecon.core.findings import check_allowances
+    from medrecon.core.reading import ReadOptions
+    from medrecon.core.settings import parse
+
+    data: dict[str, object] = {"allow": check_allowances(allow or ()), "thickness_mm": thickness, "profile": profile}
+    if input_spacing is not None:
+        data["spacing_mm"] = tuple(input_spacing.split(","))
+    return parse(ReadOptions, data, "reading options")
+
+
+def _given(name: str, value: object) -> tuple[str, ...]:
+    return () if value is None else (f"{name}={value}",)
+
+
+def _split(names: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in names.split(",") if name.strip())
+
+
+def _later(command: str, issue: str) -> UsageError:
+    return UsageError(
+        "CMD-LATER", f"`medrecon {command}` is not built yet", f"It comes with issue {issue}; see the roadmap in README."
+    )
+
+
+def _add_later_commands() -> None:
+    """Register the commands of the published interface that are not built yet; each says which issue brings it."""
+    for name, issue in _ROADMAP.items():
+
+        def later(_arguments: Annotated[list[str] | None, typer.Argument()] = None, name: str = name, issue: str = issue) -> None:
+            raise _later(name, issue)
+
+        app.command(name, help=f"Comes with issue {issue}.", context_settings={"ignore_unknown_options": True})(later)
+
+
+_add_later_commands()

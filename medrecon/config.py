@@ -1,0 +1,133 @@
+"""The one configuration: API argument, YAML file, command-line flags, panel form and recorded provenance.
+
+Presets are YAML files in ``configs/``, shipped with the package. Nothing here loads torch: a method's settings model
+is plain pydantic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import Field, model_validator
+
+from medrecon import methods
+from medrecon.core.errors import UsageError
+from medrecon.core.provenance import hash_of
+from medrecon.core.reading import Positive
+from medrecon.core.settings import Config, parse, parse_value, read_yaml
+from medrecon.surface.settings import SurfaceConfig
+
+Point = tuple[float, float, float]
+
+
+class GridConfig(Config):
+    """The output grid."""
+
+    spacing_mm: Positive | tuple[Positive, Positive, Positive] | None = Field(
+        None, description="voxel size: one number, or slice, row, column; the finest in-plane spacing where not given"
+    )
+    axes: Literal["scanner", "patient"] = Field(
+        "scanner", description="scanner: along the images' rows, columns and normal; patient: along left, back and head"
+    )
+    region_lps_mm: tuple[Point, Point] | None = Field(
+        None, description="two opposite corners (x, y, z) of a region of interest, LPS mm"
+    )
+
+
+class ReconstructionConfig(Config):
+    """Everything that decides how a scan becomes a volume and its surfaces."""
+
+    method: str = Field("consistent_spline", description="name of a method, see `medrecon methods`")
+    settings: Mapping[str, Any] = Field(default_factory=dict, description="settings of the method, checked against its own model")
+    path: Literal["auto", "separable", "general"] = Field(
+        "auto", description="auto: the fast path where the slices allow it; general: any pose; both give the same numbers"
+    )
+    grid: GridConfig = GridConfig()
+    surfaces: tuple[SurfaceConfig, ...] = Field((SurfaceConfig(),), description="surfaces to extract; may be empty")
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = Field("auto", description="auto, cpu or cuda:N")
+    seed: int = Field(0, ge=0, description="of everything random; recorded")
+
+    @model_validator(mode="after")
+    def check_method(self) -> Self:
+        """Check the method's name and its settings against the method's own model, and fill in its defaults."""
+        try:
+            checked = parse(methods.get(self.method).settings, dict(self.settings), f"settings of {self.method}")
+        except UsageError as error:
+            raise ValueError(f"{error.fact} {error.hint}".strip()) from error
+        object.__setattr__(self, "settings", checked.model_dump(mode="json"))
+        return self
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the configuration as understood, in canonical form."""
+        return hash_of(self.model_dump(mode="json"))
+
+    def to_yaml(self) -> str:
+        """Return the configuration as YAML that `load_config` reads back to an equal one."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def preset_names() -> tuple[str, ...]:
+    """Return the names of the presets that ship with the package."""
+    files = resources.files("medrecon.configs").iterdir()
+    return tuple(sorted(Path(file.name).stem for file in files if file.name.endswith(".yaml")))
+
+
+def load_preset(name: str) -> dict[str, Any]:
+    """Return a preset as plain data; raise `UsageError` (``ARG-NAME``) where there is none of that name."""
+    if name not in preset_names():
+        raise UsageError("ARG-NAME", f"there is no preset called {name[:40]!r}", f"Known: {', '.join(preset_names())}.")
+    with resources.as_file(resources.files("medrecon.configs") / f"{name}.yaml") as path:
+        return _mapping(read_yaml(path), f"preset {name}")
+
+
+def load_config(preset: str | None = None, file: Path | None = None, assignments: tuple[str, ...] = ()) -> ReconstructionConfig:
+    """Build the configuration from a preset, a YAML file over it, and ``a.b=value`` assignments over both.
+
+    Raises
+    ------
+    UsageError
+        ``ARG-NAME``, ``CFG-FILE`` or ``CFG-VALUE``, naming the setting.
+    """
+    data = load_preset(preset or "fast")
+    if file is not None:
+        data = _merged(data, _mapping(read_yaml(file), file.name))
+    for assignment in assignments:
+        data = _merged(data, _assigned(assignment))
+    return parse(ReconstructionConfig, data, "configuration")
+
+
+def _assigned(assignment: str) -> dict[str, Any]:
+    """Turn ``grid.spacing_mm=1.0`` into nested plain data."""
+    path, equals, text = assignment.partition("=")
+    if not equals or not path.strip():
+        raise UsageError(
+            "CFG-VALUE", f"{assignment[:60]!r} is not of the form setting=value", "Write for example grid.spacing_mm=1.0."
+        )
+    value = parse_value(text)
+    for key in reversed(path.strip().split(".")):
+        value = {key: value}
+    return value if isinstance(value, dict) else {}
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Lay one mapping over another, mapping by mapping; a new method drops the settings of the old one."""
+    if over.get("method", base.get("method")) != base.get("method"):
+        base = {**base, "settings": {}}
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _mapping(data: object, where: str) -> dict[str, Any]:
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise UsageError("CFG-FILE", f"{where} holds {type(data).__name__}, not settings with their names")
+    return data

@@ -1,0 +1,187 @@
+"""What a reconstruction returns, and how it is saved.
+
+A result is the volume, its surfaces, how far to trust them and where they came from. Saving writes one file or folder
+a format, each under its final name only when whole, and ``run.json`` last: a folder with a ``run.json`` is complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medrecon import writers
+from medrecon.core.errors import OutputError, UsageError
+from medrecon.core.findings import Finding, Verdict, judge
+from medrecon.core.mesh import Surface
+from medrecon.core.progress import Tick, silent
+from medrecon.core.provenance import RESEARCH_LABEL, Provenance
+from medrecon.core.scans import SliceScan
+from medrecon.core.volume import Volume
+from medrecon.safety.atomic import replacing
+
+if TYPE_CHECKING:
+    from medrecon.quality.assess import Quality
+
+#: What is written where the user names no formats.
+DEFAULT_FORMATS = ("nifti", "dicom", "stl", "report")
+REPORT_NAME = "report.html"
+RECORD_NAME = "run.json"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """A volume, its surfaces, and what is known about both.
+
+    Parameters
+    ----------
+    volume : Volume
+    surfaces : tuple of Surface
+    quality : Quality
+        Residual, coverage, what was inferred.
+    provenance : Provenance
+    scan : SliceScan
+        What was measured, as it went in.
+    findings : tuple of Finding
+        What was noticed on the way, beside the findings of the scan and of the quality.
+    metrics : mapping
+        Comparison with a known truth, where one was given.
+    """
+
+    volume: Volume
+    surfaces: tuple[Surface, ...]
+    quality: Quality
+    provenance: Provenance
+    scan: SliceScan
+    findings: tuple[Finding, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def all_findings(self) -> tuple[Finding, ...]:
+        """Findings of the scan, of the run and of the quality, in this order."""
+        return (*self.scan.findings, *self.findings, *self.quality.findings)
+
+    @property
+    def verdict(self) -> Verdict:
+        """The gravest finding under the allowances of the scan."""
+        return judge(self.all_findings, self.scan.allowed)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything but the arrays as plain data: the content of ``run.json``."""
+        return {
+            "label": RESEARCH_LABEL,
+            "verdict": str(self.verdict),
+            "findings": [finding.as_json() for finding in self.all_findings],
+            "input": _input(self.scan),
+            "volume": _volume(self.volume),
+            "quality": self.quality.as_json(),
+            "surfaces": [{"name": surface.name, **surface.measures} for surface in self.surfaces],
+            "metrics": dict(self.metrics),
+            "provenance": self.provenance.as_json(),
+        }
+
+    def save(self, folder: Path | str, formats: Iterable[str] = DEFAULT_FORMATS, tick: Tick = silent) -> dict[str, Path]:
+        """Write the result and return the path of every file or folder, by format; several surfaces are ``stl``, ``stl-2``...
+
+        Raises
+        ------
+        UsageError
+            ``ARG-NAME`` for a format that does not exist; nothing is written then.
+        OutputError
+            ``OUT-SPACE``, ``OUT-WRITE`` and what a writer refuses.
+        """
+        folder = Path(folder)
+        wanted = check_formats(formats)
+        _make(folder)
+        written: dict[str, Path] = {}
+        for done, name in enumerate(wanted):
+            written |= self._write_report(folder) if name == "report" else self._write(name, folder)
+            tick((done + 1) / (len(wanted) + 1))
+        record = self.as_json() | {"outputs": {path.name: _digest(path) for path in written.values()}}
+        with replacing(folder / RECORD_NAME) as scratch:
+            scratch.write_text(json.dumps(record, indent=1), encoding="utf-8")
+        tick(1.0)
+        return written | {"run": folder / RECORD_NAME}
+
+    def _write(self, name: str, folder: Path) -> dict[str, Path]:
+        writer = writers.get(name)
+        if writer.writes == "volume":
+            targets = [(name, self.volume, folder / writer.target)]
+        else:
+            keys = (name if k == 0 else f"{name}-{k + 1}" for k in range(len(self.surfaces)))
+            targets = [(key, s, folder / writer.target.format(name=s.name)) for key, s in zip(keys, self.surfaces, strict=True)]
+        for _, thing, target in targets:
+            writer.write(thing, target, self._context())
+        return {key: target for key, _, target in targets}
+
+    def _write_report(self, folder: Path) -> dict[str, Path]:
+        from medrecon.quality.report import render
+
+        with replacing(folder / REPORT_NAME) as scratch:
+            scratch.write_text(render(self), encoding="utf-8")
+        return {"report": folder / REPORT_NAME}
+
+    def _context(self) -> writers.WriteContext:
+        return writers.WriteContext(
+            method=self.provenance.method,
+            settings_hash=self.provenance.config_hash,
+            verdict=str(self.verdict),
+            source=self.volume.source,
+        )
+
+
+def check_formats(formats: Iterable[str]) -> tuple[str, ...]:
+    """Return the formats without repeats; raise `UsageError` (``ARG-NAME``) for one that does not exist."""
+    wanted = tuple(dict.fromkeys(formats))
+    for name in wanted:
+        if name != "report" and name not in writers.names():
+            raise UsageError(
+                "ARG-NAME", f"there is no format called {name[:40]!r}", f"Known: {', '.join((*writers.names(), 'report'))}."
+            )
+    return wanted
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            "OUT-WRITE", f"the output folder could not be made ({type(error).__name__})", "Choose another folder."
+        ) from error
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file; of a folder, over the names and hashes of its files in sorted order."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    lines = [f"{_digest(file)}  {file.relative_to(path).as_posix()}\n" for file in sorted(path.rglob("*")) if file.is_file()]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _input(scan: SliceScan) -> dict[str, Any]:
+    poses = scan.poses
+    return {
+        "modality": scan.source.modality,
+        "slices": len(poses),
+        "image_shape": list(poses.image_shape),
+        "pixel_spacing_mm": [float(v) for v in poses.pixel_spacing_mm[0]],
+        "thickness_mm": sorted({round(float(t), 4) for t in poses.thickness_mm}),
+        "depths_mm": [round(float(d), 4) for d in poses.depths_mm],
+        "profile": poses.profile.kind,
+        "quantity": str(scan.quantity),
+        "instances": [instance.sop_instance_uid for instance in scan.source.instances],
+        "allowed": list(scan.allowed),
+    }
+
+
+def _volume(volume: Volume) -> dict[str, Any]:
+    return {
+        "shape": list(volume.grid.shape),
+        "spacing_mm": list(volume.grid.spacing_mm),
+        "to_lps_mm": volume.grid.to_lps_mm.tolist(),
+        "quantity": str(volume.quantity),
+    }

@@ -1,0 +1,109 @@
+"""One study from a path to a folder of results: what ``medrecon run`` does, and the batch with every study.
+
+The output goes to ``out/<series id>/``. A folder that holds a finished result is not touched unless asked to.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from medrecon.config import ReconstructionConfig
+from medrecon.core.errors import UsageError
+from medrecon.core.progress import Reporter, Stages
+from medrecon.core.reading import ReadOptions
+from medrecon.core.scans import SliceScan
+from medrecon.core.volume import Volume
+from medrecon.result import DEFAULT_FORMATS, RECORD_NAME, Result, check_formats
+
+_STAGES = {"read": 0.15, "work": 0.65, "write": 0.2}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One study to reconstruct.
+
+    Parameters
+    ----------
+    path : Path
+        Folder, file or ZIP.
+    out : Path
+        Results go to ``out/<series id>/``.
+    series : str, optional
+        Id of the series; needed where there are several usable ones.
+    config : ReconstructionConfig
+    options : ReadOptions
+    formats : tuple of str
+    truth : Path, optional
+        A volume known to be right, on the same patient space; the result is compared with it.
+    overwrite : bool
+    """
+
+    path: Path
+    out: Path
+    config: ReconstructionConfig
+    series: str | None = None
+    options: ReadOptions = dataclasses.field(default_factory=ReadOptions)
+    formats: tuple[str, ...] = DEFAULT_FORMATS
+    truth: Path | None = None
+    overwrite: bool = False
+
+
+def run(request: Request, report: Reporter | None = None) -> tuple[Result, dict[str, Path]]:
+    """Read, reconstruct and save one study; return the result and what was written, by format.
+
+    Raises
+    ------
+    UsageError
+        ``OUT-INPUT`` where the output lies in the input, ``OUT-EXISTS`` where a finished result is there already.
+    MedreconError
+        Whatever reading, reconstructing and writing refuse.
+    """
+    from medrecon.pipeline import reconstruct
+    from medrecon.readers import read
+
+    _refuse_output_in_input(request)
+    check_formats(request.formats)
+    stages = Stages(_STAGES, report)
+    scan = read(request.path, request.series, request.options, stages.tick("read"))
+    folder = request.out / (scan.source.series_id or "series")
+    _refuse_finished(folder, request.overwrite)
+    result = reconstruct(scan, request.config, progress=stages.within("work"))
+    if request.truth is not None:
+        result = with_truth(result, request.truth, request.options)
+    return result, result.save(folder, request.formats, stages.tick("write"))
+
+
+def with_truth(result: Result, truth: Path, options: ReadOptions) -> Result:
+    """Compare the result, and plain cubic interpolation beside it, with a volume known to be right."""
+    from medrecon.pipeline import reconstruct
+    from medrecon.quality.metrics import compare
+    from medrecon.readers import read
+
+    known = read(truth, None, options)
+    if not isinstance(known, Volume):
+        raise UsageError("ARG-TRUTH", "the truth is a series of slices, not a volume", "Give a NIfTI, NRRD or MetaImage volume.")
+    ours = compare(result.volume, known)
+    metrics = {"psnr_db": ours.psnr_db, "ssim": ours.ssim, "range": ours.data_range}
+    if result.provenance.method != "interpolate" and isinstance(result.scan, SliceScan):
+        plain = ReconstructionConfig.model_validate(
+            dict(result.provenance.config) | {"method": "interpolate", "settings": {}, "surfaces": ()}
+        )
+        cubic = compare(reconstruct(result.scan, plain).volume, known)
+        metrics |= {"cubic_psnr_db": cubic.psnr_db, "cubic_ssim": cubic.ssim}
+    return dataclasses.replace(result, metrics=metrics)
+
+
+def _refuse_output_in_input(request: Request) -> None:
+    """Results among the input would be read as input by the next run."""
+    source, out = request.path.resolve(), request.out.resolve()
+    if source.is_dir() and (out == source or source in out.parents):
+        raise UsageError(
+            "OUT-INPUT", "the output folder lies inside the input folder", "Choose an output folder outside the input."
+        )
+
+
+def _refuse_finished(folder: Path, overwrite: bool) -> None:
+    if (folder / RECORD_NAME).exists() and not overwrite:
+        raise UsageError("OUT-EXISTS", f"{folder.name} holds a finished result already", "Pass --overwrite to replace it.")

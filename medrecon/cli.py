@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from medrecon.console import leash
 from medrecon.console import progress as console_progress
 from medrecon.console.progress import Style
 from medrecon.core.errors import CancelledError, ExitCode, MedreconError, UsageError
+from medrecon.core.provenance import RESEARCH_LABEL
 
 if TYPE_CHECKING:
     from medrecon.core.reading import ReadOptions
 
 app = typer.Typer(
     name="medrecon",
-    help="Turn 2D medical series into trustworthy 3D volumes and surfaces.\n\nResearch use only: not a medical device, not for diagnosis.",
+    help=f"Turn 2D medical series into trustworthy 3D volumes and surfaces.\n\n{RESEARCH_LABEL}",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -214,6 +216,7 @@ def explain(code: Annotated[str, typer.Argument(help="Code of an error or findin
 
 def main() -> None:
     """Run the command line and end the process with a documented exit code."""
+    leash.hold()
     signal.signal(signal.SIGTERM, _cancel)
     sys.excepthook = _say_unexpected
     try:

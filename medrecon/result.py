@@ -100,7 +100,7 @@ class Result:
         for done, name in enumerate(wanted):
             written |= self._write_report(folder) if name == "report" else self._write(name, folder)
             tick((done + 1) / (len(wanted) + 1))
-        record = self.as_json() | {"outputs": {path.name: _digest(path) for path in written.values()}}
+        record = self.as_json() | {"outputs": {path.name: digest(path) for path in written.values()}}
         with replacing(folder / RECORD_NAME) as scratch:
             scratch.write_text(json.dumps(record, indent=1), encoding="utf-8")
         tick(1.0)
@@ -144,6 +144,15 @@ def check_formats(formats: Iterable[str]) -> tuple[str, ...]:
     return wanted
 
 
+def digest(path: Path) -> str:
+    """SHA-256 of a file; of a folder, over the names and hashes of its files in sorted order."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.filedigest(file, "sha256").hexdigest()
+    lines = [f"{digest(file)}  {file.relative_to(path).as_posix()}\n" for file in sorted(path.rglob("*")) if file.is_file()]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
 def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -151,15 +160,6 @@ def _make(folder: Path) -> None:
         raise OutputError(
             "OUT-WRITE", f"the output folder could not be made ({type(error).__name__})", "Choose another folder."
         ) from error
-
-
-def _digest(path: Path) -> str:
-    """SHA-256 of a file; of a folder, over the names and hashes of its files in sorted order."""
-    if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    lines = [f"{_digest(file)}  {file.relative_to(path).as_posix()}\n" for file in sorted(path.rglob("*")) if file.is_file()]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _input(scan: SliceScan) -> dict[str, Any]:

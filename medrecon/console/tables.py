@@ -126,7 +126,7 @@ def show_plan(plan: Plan, as_json: bool) -> None:
     """Show what a batch would do, study by study."""
     if as_json:
         return write_json(plan.as_json())
-    table = Table("series", "modality", "slices", "verdict", "will")
+    table = Table("series", "modality", "slices", "verdict", "will be")
     for study in plan.studies:
         table.add_row(
             study.series.id, study.series.modality, str(study.series.shape[0]), _verdict(study.series.verdict), study.action

@@ -68,8 +68,8 @@ def show_result(result: Result, written: Mapping[str, Path]) -> None:
     )
     table.add_row("method", f"{result.provenance.method} on {result.provenance.device}")
     table.add_row("residual", f"{quality.residual:.2e} of the measured slices ({quality.residual_rms:.3g} rms)")
-    shares = f"{quality.measured_share:.1%} measured, {quality.interpolated_share:.1%} between slices, {quality.unseen_share:.1%} not seen"
-    table.add_row("coverage", shares)
+    between = f"{quality.interpolated_share:.1%} between slices, {quality.unseen_share:.1%} not seen"
+    table.add_row("coverage", f"{quality.measured_share:.1%} measured, {between}")
     for surface in result.surfaces:
         table.add_row("surface", _surface_words(surface))
     for name, words in _truth_words(result.metrics):
@@ -133,9 +133,8 @@ def show_plan(plan: Plan, as_json: bool) -> None:
         )
     console = _console()
     console.print(table)
-    console.print(
-        f"{len(plan.studies)} series, {plan.count('run')} to run, {plan.count('done')} finished already, {plan.count('refused')} refused."
-    )
+    run, done, refused = (plan.count(action) for action in ("run", "done", "refused"))
+    console.print(f"{len(plan.studies)} series: {run} to run, {done} finished already, {refused} refused.")
     return None
 
 

@@ -213,6 +213,8 @@ class SliceScan:
             quantity=volume.quantity,
             measured=None if volume.seen is None else np.ascontiguousarray(volume.seen.transpose(order)),
             source=volume.source,
+            findings=volume.findings,
+            allowed=volume.allowed,
         )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medrecon.core.errors import GeometryError
+from medrecon.core.findings import Finding
 from medrecon.core.grid import Grid
 from medrecon.core.source import Source
 
@@ -56,6 +57,10 @@ class Volume:
         False where the scan never looked; such voxels hold the quantity's outside value. None means all were seen.
     source : Source
         Where the values came from.
+    findings : tuple of Finding
+        What its reader noticed.
+    allowed : tuple of str
+        The laxness under which it was read.
     """
 
     voxels: NDArray[np.float32]
@@ -63,6 +68,8 @@ class Volume:
     quantity: Quantity = Quantity.ARBITRARY
     seen: NDArray[np.bool_] | None = None
     source: Source = field(default_factory=Source)
+    findings: tuple[Finding, ...] = ()
+    allowed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         voxels = np.ascontiguousarray(self.voxels, dtype=np.float32).view()

@@ -1,0 +1,409 @@
+"""Builds the sample series and their truth again: ``python sample_data/build.py [--out FOLDER]``.
+
+Two series with known truth: an MR brain in thick slices, cut obliquely out of the ICBM 2009a template that the nilearn
+wheel carries, and a synthetic CT head scanned with a tilted gantry. The simulation here shares no code with medrecon,
+so that medrecon can be judged against it. Everything comes from fixed seeds; every name in the headers is invented.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import gzip
+import hashlib
+import importlib.util
+import io
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
+from scipy import ndimage
+
+Float = NDArray[np.float64]
+Pixels = NDArray[np.int16]
+
+#: The bell: depth in slice thicknesses and relative weight, as measured on a CT that was scanned thick and thin.
+BELL_DEPTH = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+BELL_WEIGHT = (1.0, 0.85, 0.64, 0.32, 0.11, 0.0)
+FINE_MM = 0.5  # distance of the planes over which a thick slice is integrated
+THICKNESS_MM = 5.0
+LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+MR_SHAPE = (30, 208, 168)  # slices, rows, columns, 1 mm pixels
+MR_TURNS_DEG = (-8.0, 3.0, 2.0)  # nod, roll, yaw of the slice packet
+MR_CENTRE_LPS_MM = (0.0, 17.0, 9.0)
+MR_SCALE = 4.0  # grey levels per level of the template
+MR_NOISE = 5.0  # grey levels, about half a percent of white matter
+
+CT_SHAPE = (30, 192, 192)
+CT_PIXEL_MM = 1.25
+CT_TILT_DEG = 17.0
+CT_FIRST_MM = -60.0  # table position of the first slice
+CT_NOISE_HU = 5.0
+CT_INTERCEPT = -1024
+CT_PADDING = -2000  # stored value outside the scanner's circle, as GE writes it
+CT_TRUTH_SHAPE = (128, 192, 192)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the slices of one series stand, LPS mm: direction of growing column and row index, and each first pixel."""
+
+    across: Float
+    down: Float
+    positions: Float
+    pixel_mm: float
+
+    @functools.cached_property
+    def normal(self) -> Float:
+        """Unit normal of the slices."""
+        return np.cross(self.across, self.down)
+
+
+@dataclass(frozen=True)
+class Ellipsoid:
+    """A body of the head phantom, LPS mm, turned by `yaw_deg` about the head-foot axis."""
+
+    centre: tuple[float, float, float]
+    radii: tuple[float, float, float]
+    hounsfield: float
+    yaw_deg: float = 0.0
+
+
+def main() -> None:
+    """Write both series, their truth and the list of hashes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent)
+    out: Path = parser.parse_args().out
+    files = dict(sorted([*mr_brain_thick(), *ct_head_tilted()]))
+    for name, content in files.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_bytes(content)
+    sums = (f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in files.items())
+    (out / "SHA256SUMS").write_text("".join(sums), encoding="ascii")
+
+
+def mr_brain_thick() -> Iterator[tuple[str, bytes]]:
+    """Yield name and bytes of each file of the MR sample: 30 oblique slices, 5 mm thick without a gap, and 1 mm truth."""
+    slices, rows, columns = MR_SHAPE
+    turn = rotation(MR_TURNS_DEG)
+    across, down, normal = turn.T
+    per_slice, margin = round(THICKNESS_MM / FINE_MM), round(THICKNESS_MM / FINE_MM)
+    planes = slices * per_slice + 2 * margin
+    heights: Float = (np.arange(planes, dtype=np.float64) - margin) * FINE_MM - 2.0  # height 0 is the centre of the first slice
+    corner = np.asarray(MR_CENTRE_LPS_MM) - turn @ [(columns - 1) / 2, (rows - 1) / 2, (slices - 1) * THICKNESS_MM / 2]
+    fine = MR_SCALE * np.stack(list(template_planes(corner, across, down, normal, heights, (rows, columns))))
+    centres = np.arange(slices) * THICKNESS_MM
+    thick = np.stack([average(fine, bell((heights - centre) / THICKNESS_MM)) for centre in centres])
+    noise = np.random.default_rng(20260101).standard_normal((2, *thick.shape)) * MR_NOISE
+    noisy = np.sqrt((thick + noise[0]) ** 2 + noise[1] ** 2)  # Rician, as magnitude images are
+    place = Placement(across, down, corner + centres[:, None] * normal, 1.0)
+    yield from series_files("mr_brain_thick", as_int16(noisy), place)
+    truth = fine[margin : margin + slices * per_slice : 2]
+    yield "mr_brain_thick/truth.nii.gz", nifti(as_int16(truth), corner - 2.0 * normal, (across, down, normal), 1.0)
+
+
+def ct_head_tilted() -> Iterator[tuple[str, bytes]]:
+    """Yield name and bytes of each file of the CT sample: 30 slices with a tilted gantry, and upright truth."""
+    slices, rows, columns = CT_SHAPE
+    tilt = np.deg2rad(CT_TILT_DEG)
+    across, down = np.array([1.0, 0.0, 0.0]), np.array([0.0, np.cos(tilt), -np.sin(tilt)])
+    table = CT_FIRST_MM + np.arange(slices) * THICKNESS_MM / np.cos(tilt)  # the table moves along z, not along the normal
+    half = CT_PIXEL_MM * (columns - 1) / 2
+    positions = table[:, None] * [0.0, 0.0, 1.0] - half * (across + down)
+    place = Placement(across, down, positions, CT_PIXEL_MM)
+    depths = np.arange(-THICKNESS_MM, THICKNESS_MM + FINE_MM / 2, FINE_MM)
+    weights = bell(depths / THICKNESS_MM)
+    thick = np.stack([average(head_planes(place, k, depths), weights) for k in range(slices)])
+    noisy = thick + np.random.default_rng(20260102).standard_normal(thick.shape) * CT_NOISE_HU
+    stored = as_int16(noisy - CT_INTERCEPT)
+    stored[:, ~circle(rows, columns)] = CT_PADDING
+    yield from series_files("ct_head_tilted", stored, place)
+    origin = np.array([-half, -half, CT_FIRST_MM - 1.25])
+    axes = (np.eye(3)[0], np.eye(3)[1], np.eye(3)[2])
+    upright = Placement(axes[0], axes[1], origin + np.arange(CT_TRUTH_SHAPE[0])[:, None] * CT_PIXEL_MM * axes[2], CT_PIXEL_MM)
+    truth = np.stack([head_planes(upright, k, np.zeros(1), CT_TRUTH_SHAPE[1:])[0] for k in range(CT_TRUTH_SHAPE[0])])
+    yield "ct_head_tilted/truth.nii.gz", nifti(as_int16(truth), origin, axes, CT_PIXEL_MM)
+
+
+def bell(u: Float) -> Float:
+    """Weight of each depth, in thicknesses; the weights add up to one."""
+    weights = np.interp(np.abs(u), BELL_DEPTH, BELL_WEIGHT, right=0.0)
+    return np.asarray(weights / weights.sum())
+
+
+def average(planes: Float, weights: Float) -> Float:
+    """Weighted sum over the first axis, plane by plane, so that every machine adds in the same order."""
+    total = np.zeros(planes.shape[1:])
+    for plane, weight in zip(planes, weights, strict=True):
+        if weight > 0:
+            total += weight * plane
+    return total
+
+
+def rotation(turns_deg: tuple[float, float, float]) -> Float:
+    """Rotation about x, then y, then z; its columns are the directions across, down and along the normal."""
+    turn = np.eye(3)
+    for axis, angle in enumerate(np.deg2rad(turns_deg)):
+        one, two = [k for k in range(3) if k != axis]
+        step = np.eye(3)
+        step[one, one] = step[two, two] = np.cos(angle)
+        step[two, one] = np.sin(angle)
+        step[one, two] = -np.sin(angle)
+        turn = step @ turn
+    return turn
+
+
+def template_planes(
+    corner: Float, across: Float, down: Float, normal: Float, heights_mm: Float, shape: tuple[int, int]
+) -> Iterator[Float]:
+    """Cut planes out of the ICBM 2009a T1 template with cubic splines, 1 mm pixels, zero outside the template."""
+    package = importlib.util.find_spec("nilearn")
+    if package is None or package.origin is None:
+        raise SystemExit("nilearn carries the template: python -m pip install nilearn")
+    data = Path(package.origin).parent / "datasets" / "data"
+    image = nibabel.load(data / "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz")
+    coefficients = ndimage.spline_filter(np.asarray(image.dataobj, dtype=np.float64), order=3, mode="mirror")
+    to_index = np.linalg.inv(LPS_FROM_RAS @ image.affine)
+    row, column = np.indices(shape)
+    for height in heights_mm:
+        points = corner + height * normal + column[..., None] * across + row[..., None] * down
+        index = np.moveaxis(points @ to_index[:3, :3].T + to_index[:3, 3], -1, 0)
+        yield np.clip(ndimage.map_coordinates(coefficients, index, order=3, mode="constant", prefilter=False), 0.0, None)
+
+
+def head_planes(place: Placement, k: int, depths_mm: Float, shape: tuple[int, int] = CT_SHAPE[1:]) -> Float:
+    """Hounsfield units of the head phantom on planes at the given depths before and behind slice `k`."""
+    return np.stack([paint(place, place.positions[k] + depth * place.normal, shape) for depth in depths_mm])
+
+
+def paint(place: Placement, corner: Float, shape: tuple[int, int]) -> Float:
+    """Paint all bodies over air, in order; edges ramp over one pixel, as an anti-aliased edge does."""
+    values = np.full(shape, -1000.0)
+    for body in head():
+        window = shadow(body, place, corner, shape)
+        if window is not None:
+            row, column = np.mgrid[window]
+            points = corner + place.pixel_mm * (column[..., None] * place.across + row[..., None] * place.down)
+            share = inside(body, points, place.pixel_mm)
+            values[window] = values[window] * (1 - share) + body.hounsfield * share
+    return values
+
+
+def shadow(body: Ellipsoid, place: Placement, corner: Float, shape: tuple[int, int]) -> tuple[slice, slice] | None:
+    """Rows and columns of a plane that a body can reach; None where it stays clear of the plane."""
+    reach, away = max(body.radii) + place.pixel_mm, np.asarray(body.centre) - corner
+    if abs(float(away @ place.normal)) > reach:
+        return None
+    middle = away @ np.stack([place.down, place.across], axis=1)
+    first = np.clip(np.floor((middle - reach) / place.pixel_mm).astype(int), 0, shape)
+    last = np.clip(np.ceil((middle + reach) / place.pixel_mm).astype(int) + 1, 0, shape)
+    return (slice(first[0], last[0]), slice(first[1], last[1])) if (first < last).all() else None
+
+
+def inside(body: Ellipsoid, points: Float, blur_mm: float) -> Float:
+    """Share of a pixel that the ellipsoid fills, from the first-order distance to its surface."""
+    x, y, z = np.moveaxis(points - np.asarray(body.centre), -1, 0)
+    c, s = np.cos(np.deg2rad(body.yaw_deg)), np.sin(np.deg2rad(body.yaw_deg))
+    a, b, h = body.radii
+    u, v, w = (c * x + s * y) / a, (c * y - s * x) / b, z / h
+    level = np.sqrt(u * u + v * v + w * w)
+    slope = np.sqrt((u / a) ** 2 + (v / b) ** 2 + (w / h) ** 2)
+    distance = (1 - level) * level / np.maximum(slope, 1e-9)
+    return np.asarray(np.where(level < 1e-3, 1.0, np.clip(0.5 + distance / blur_mm, 0.0, 1.0)))
+
+
+def head() -> tuple[Ellipsoid, ...]:
+    """List the bodies of the head as a painter lays them; left is +x, back is +y, head is +z. The bead marks the left."""
+    return (
+        Ellipsoid((0, 22, -110), (56, 60, 80), 45),  # neck
+        Ellipsoid((0, -42, -72), (58, 58, 62), 45),  # face
+        Ellipsoid((0, -96, -62), (11, 17, 20), 45),  # nose
+        Ellipsoid((0, 0, 0), (78, 98, 92), 45),  # scalp
+        *(Ellipsoid((side * 80, 14, -44), (8, 16, 26), 20, side * 20) for side in (-1, 1)),  # ears
+        Ellipsoid((0, 0, 2), (72, 92, 87), 1250),  # outer table, diploe, inner table
+        Ellipsoid((0, 0, 2), (70, 90, 85), 550),
+        Ellipsoid((0, 0, 2), (67.5, 87.5, 82.5), 1250),
+        Ellipsoid((0, 0, 2), (65.5, 85.5, 80.5), 8),  # fluid around the brain
+        *_brain(),
+        *(part for side in (-1, 1) for part in _side(side)),
+        Ellipsoid((0, -22, -42), (19, 15, 11), 750),  # sphenoid bone and its sinus
+        Ellipsoid((0, -23, -43), (13, 11, 8), -1000),
+        Ellipsoid((0, -68, -72), (13, 34, 24), 350),  # nose cavity with its septum
+        Ellipsoid((0, -70, -72), (11, 33, 22), -1000),
+        Ellipsoid((0, -66, -72), (1.2, 32, 23), 300),
+        Ellipsoid((-36, 14, 20), (9, 13, 8), 68, 15),  # a bleeding on the right
+        Ellipsoid((80, -8, 20), (4.5, 4.5, 4.5), 1500),  # the bead on the left
+    )
+
+
+def _brain() -> tuple[Ellipsoid, ...]:
+    """Everything inside the fluid that is not paired bone or air."""
+    return (
+        Ellipsoid((0, 0, 3), (62.5, 82.5, 77), 39),  # cortex
+        *(Ellipsoid((side * 30, -2, 9), (26, 66, 55), 29) for side in (-1, 1)),  # white matter
+        Ellipsoid((0, 0, 28), (1.2, 80, 48), 55),  # falx
+        *(Ellipsoid((side * 13, -2, 6), (11, 18, 11), 38, side * 15) for side in (-1, 1)),  # deep grey matter
+        *(Ellipsoid((side * 11, -8, 16), (6, 30, 10), 6, side * 9) for side in (-1, 1)),  # lateral ventricles
+        *(Ellipsoid((side * 21, 32, 9), (6, 17, 8), 6, side * -14) for side in (-1, 1)),  # their back horns
+        *(Ellipsoid((side * 20, 27, 9), (2.5, 4, 2.5), 220) for side in (-1, 1)),  # calcified choroid plexus
+        Ellipsoid((0, 0, 0), (2.6, 14, 10), 6),  # third ventricle
+        Ellipsoid((0, 21, 3), (2.5, 3.5, 2.5), 160),  # pineal gland
+        Ellipsoid((0, 42, -38), (52, 37, 26), 8),  # fluid, then cerebellum
+        Ellipsoid((0, 43, -39), (49, 34, 23), 38),
+        Ellipsoid((0, 20, -52), (13, 12, 42), 32),  # brain stem
+        Ellipsoid((0, 35, -31), (6, 6, 9), 6),  # fourth ventricle
+    )
+
+
+def _side(side: int) -> tuple[Ellipsoid, ...]:
+    """Paired bone, air and orbit of one side: -1 is right, 1 is left."""
+    cells = np.random.default_rng(7).uniform(-1, 1, (22, 3)) * (7, 13, 16)
+    return (
+        Ellipsoid((side * 40, 15, -42), (27, 9, 9), 1300, side * -35),  # petrous bone
+        Ellipsoid((side * 60, 32, -54), (12, 18, 22), 800),  # mastoid with its cells
+        *(Ellipsoid((side * (60 + x), 32 + y, -54 + z), (2.6, 3.2, 3.0), -850) for x, y, z in cells),
+        Ellipsoid((side * 70, 13, -46), (16, 3.5, 3.5), -1000, side * -10),  # ear canal
+        Ellipsoid((side * 9, -85, -8), (11, 7, 12), 1000),  # frontal sinus
+        Ellipsoid((side * 9, -85, -8), (9, 4.5, 9.5), -1000),
+        Ellipsoid((side * 31, -62, -40), (22, 29, 20), 900),  # orbit: wall, fat, eye, lens, nerve
+        Ellipsoid((side * 31, -69, -40), (20, 32, 18), -90),
+        Ellipsoid((side * 31, -80, -40), (12.5, 12.5, 12.5), 12),
+        Ellipsoid((side * 31, -90, -40), (4.5, 2.2, 4.5), 90),
+        Ellipsoid((side * 26, -54, -40), (2.6, 15, 2.6), 38, side * 20),
+        Ellipsoid((side * 27, -60, -76), (17, 18, 17), 700),  # maxillary sinus
+        Ellipsoid((side * 27, -60, -76), (14.5, 15.5, 14.5), -1000),
+    )
+
+
+def circle(rows: int, columns: int) -> NDArray[np.bool_]:
+    """Pixels that the scanner reconstructs; outside it writes padding."""
+    row, column = np.indices((rows, columns))
+    return np.asarray(np.hypot(row - (rows - 1) / 2, column - (columns - 1) / 2) <= columns / 2)
+
+
+def as_int16(values: Float) -> Pixels:
+    """Round to whole grey levels."""
+    return np.rint(values).astype(np.int16)
+
+
+def series_files(name: str, stored: Pixels, place: Placement) -> Iterator[tuple[str, bytes]]:
+    """Yield one DICOM file per slice, from foot to head."""
+    for k, pixels in enumerate(stored):
+        dataset = mr_header() if name.startswith("mr") else ct_header()
+        add_common(dataset, name, k)
+        add_place(dataset, place, k)
+        add_pixels(dataset, pixels)
+        yield f"{name}/dicom/{k + 1:03d}.dcm", dicom_bytes(dataset)
+
+
+def mr_header() -> Dataset:
+    """Begin the header of an MR image: a spoiled gradient echo."""
+    ds = Dataset()
+    ds.SOPClassUID, ds.Modality, ds.PatientName, ds.PatientID = MRImageStorage, "MR", "SAMPLE^BRAIN", "SAMPLE-MR"
+    ds.ImageType = ["ORIGINAL", "PRIMARY", "OTHER"]
+    ds.SeriesDescription, ds.ProtocolName = "T1 oblique 5 mm", "SAMPLE T1"
+    ds.ScanningSequence, ds.SequenceVariant, ds.ScanOptions, ds.MRAcquisitionType = "GR", "SP", "", "2D"
+    ds.RepetitionTime, ds.EchoTime, ds.EchoTrainLength, ds.FlipAngle = "250", "4.6", "1", "70"
+    ds.MagneticFieldStrength, ds.ImagedNucleus, ds.NumberOfAverages = "1.5", "1H", "1"
+    ds.SpacingBetweenSlices = f"{THICKNESS_MM}"
+    ds.WindowCenter, ds.WindowWidth = "450", "900"
+    ds.PixelRepresentation, ds.BitsStored = 0, 12
+    return ds
+
+
+def ct_header() -> Dataset:
+    """Begin the header of a CT image: an axial head scan with a tilted gantry."""
+    ds = Dataset()
+    ds.SOPClassUID, ds.Modality, ds.PatientName, ds.PatientID = CTImageStorage, "CT", "SAMPLE^HEAD", "SAMPLE-CT"
+    ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+    ds.SeriesDescription, ds.ProtocolName = "Head tilted 5 mm", "SAMPLE HEAD"
+    ds.ScanOptions, ds.KVP, ds.XRayTubeCurrent, ds.ExposureTime = "AXIAL MODE", "120", "200", "1000"
+    ds.GantryDetectorTilt = f"{CT_TILT_DEG}"
+    ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = f"{CT_INTERCEPT}", "1", "HU"
+    ds.WindowCenter, ds.WindowWidth = "40", "90"
+    ds.PixelRepresentation, ds.BitsStored = 1, 16
+    ds.PixelPaddingValue = CT_PADDING
+    return ds
+
+
+def add_common(ds: Dataset, name: str, k: int) -> None:
+    """Add patient, study, series and equipment, all invented, and the identifiers."""
+    ds.SpecificCharacterSet = "ISO_IR 100"
+    ds.SOPInstanceUID = uid(f"{name}/{k}")
+    ds.StudyInstanceUID, ds.SeriesInstanceUID = uid(f"{name}/study"), uid(f"{name}/series")
+    ds.FrameOfReferenceUID, ds.PositionReferenceIndicator = uid(f"{name}/frame"), ""
+    ds.PatientBirthDate, ds.PatientSex, ds.PatientPosition = "", "O", "HFS"
+    ds.StudyDate = ds.SeriesDate = ds.AcquisitionDate = ds.ContentDate = "20260101"
+    ds.StudyTime = ds.SeriesTime = "120000"
+    ds.AcquisitionTime = ds.ContentTime = f"1200{k:02d}"
+    ds.AccessionNumber, ds.ReferringPhysicianName, ds.StudyID = "", "", "1"
+    ds.SeriesNumber, ds.AcquisitionNumber, ds.InstanceNumber = "2", "1", f"{k + 1}"
+    ds.StudyDescription, ds.BodyPartExamined = "medrecon sample data", "HEAD"
+    ds.Manufacturer, ds.ManufacturerModelName = "medrecon", "simulated scanner"
+    ds.SoftwareVersions = "1"
+    ds.ImageComments = "Simulated. Research use, not for diagnosis."
+    ds.BurnedInAnnotation = "NO"
+
+
+def add_place(ds: Dataset, place: Placement, k: int) -> None:
+    """Add where the slice stands."""
+    ds.ImageOrientationPatient = [decimal(v) for v in (*place.across, *place.down)]
+    ds.ImagePositionPatient = [decimal(v) for v in place.positions[k]]
+    ds.SliceLocation = decimal(float(place.positions[k] @ place.normal))
+    ds.PixelSpacing = [f"{place.pixel_mm}"] * 2
+    ds.SliceThickness = f"{THICKNESS_MM}"
+
+
+def add_pixels(ds: Dataset, pixels: Pixels) -> None:
+    """Add the pixels as they are stored."""
+    ds.Rows, ds.Columns = pixels.shape
+    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
+    ds.BitsAllocated, ds.HighBit = 16, ds.BitsStored - 1
+    ds.PixelData = pixels.astype("<i2").tobytes()
+
+
+def dicom_bytes(ds: Dataset) -> bytes:
+    """Encode as explicit little endian; the file meta names this script and not the library's version."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = ds.SOPClassUID, ds.SOPInstanceUID
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID, meta.ImplementationVersionName = uid("implementation"), "MEDRECON_SAMPLE"
+    buffer = io.BytesIO()
+    FileDataset("", ds, file_meta=meta, preamble=b"\0" * 128).save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def nifti(voxels: Pixels, origin_lps_mm: Float, axes: tuple[Float, Float, Float], voxel_mm: float) -> bytes:
+    """Encode voxels (slice, row, column) as a compressed NIfTI whose bytes hold neither a time nor a file name."""
+    affine = np.eye(4)
+    affine[:3, :3] = voxel_mm * np.stack(axes, axis=1)
+    affine[:3, 3] = origin_lps_mm
+    image = nibabel.Nifti1Image(voxels.transpose(2, 1, 0), LPS_FROM_RAS @ affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(image.affine, code=1)
+    image.set_qform(image.affine, code=1)
+    buffer = io.BytesIO()
+    with gzip.GzipFile(filename="", mode="wb", compresslevel=9, fileobj=buffer, mtime=0) as stream:
+        stream.write(image.to_bytes())
+    return buffer.getvalue()
+
+
+def uid(name: str) -> UID:
+    """Make an identifier from a name: the same name gives the same one for ever."""
+    return UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_URL, f'medrecon-sample/{name}').int}")
+
+
+def decimal(value: float) -> str:
+    """Write a decimal string of at most 16 characters."""
+    return f"{value:.9f}"[:16] if abs(value) < 100 else f"{value:.6f}"
+
+
+if __name__ == "__main__":
+    main()

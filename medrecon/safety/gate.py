@@ -105,7 +105,8 @@ def load(path: Path, limits: Limits = _DEFAULT) -> bytes:
     Raises
     ------
     InputError
-        ``FILE-KIND`` for a folder, pipe, socket or device, ``FILE-READ`` where the system refuses.
+        ``INP-KIND`` for a folder, pipe, socket or device, ``INP-GONE`` where it was removed, ``INP-UNREADABLE`` where the
+        system refuses.
     DicomError
         ``DCM-LIMIT`` for a file that is too large; nothing of it is read.
     """
@@ -115,13 +116,13 @@ def load(path: Path, limits: Limits = _DEFAULT) -> bytes:
             return _read_regular(descriptor, limits.file_bytes)
         finally:
             os.close(descriptor)
+    except FileNotFoundError as error:
+        raise InputError("INP-GONE", "a file is gone since it was listed.", "Run again when nothing changes the folder.") from error
     except OSError as error:
         if error.errno in (errno.EISDIR, errno.ENXIO):  # a folder on Windows, a socket
             raise _not_a_file() from error
         name = errno.errorcode.get(error.errno or 0, type(error).__name__)
-        raise InputError(
-            "FILE-READ", f"a file cannot be read ({name}).", "Check that it is still there and its permissions."
-        ) from error
+        raise InputError("INP-UNREADABLE", f"a file cannot be read ({name}).", "Check its permissions and the disk.") from error
 
 
 def gate(data: bytes | memoryview, limits: Limits = _DEFAULT) -> GatedFile | None:
@@ -266,7 +267,7 @@ def _read_regular(descriptor: int, limit: int) -> bytes:
 
 def _not_a_file() -> InputError:
     return InputError(
-        "FILE-KIND", "something in the listing is not a regular file.", "Pipes, sockets and devices are never read."
+        "INP-KIND", "something in the listing is not a regular file.", "Pipes, sockets and devices are never read."
     )
 
 

@@ -117,7 +117,7 @@ def load(path: Path, limits: Limits = _DEFAULT) -> bytes:
         finally:
             os.close(descriptor)
     except FileNotFoundError as error:
-        raise InputError("INP-GONE", "a file is gone since it was listed.", "Run again when nothing changes the folder.") from error
+        raise InputError("INP-GONE", "a file is gone since it was listed.", "Run again on a quiet folder.") from error
     except OSError as error:
         if error.errno in (errno.EISDIR, errno.ENXIO):  # a folder on Windows, a socket
             raise _not_a_file() from error
@@ -266,9 +266,7 @@ def _read_regular(descriptor: int, limit: int) -> bytes:
 
 
 def _not_a_file() -> InputError:
-    return InputError(
-        "INP-KIND", "something in the listing is not a regular file.", "Pipes, sockets and devices are never read."
-    )
+    return InputError("INP-KIND", "something in the listing is not a regular file.", "Pipes, sockets and devices are never read.")
 
 
 def _too_large(size: int, limit: int) -> DicomError:

@@ -40,10 +40,14 @@ class ReadOptions(Config):
 
 @dataclass(frozen=True, slots=True)
 class ListedFile:
-    """A regular file of the listing. Messages name it by its number, never by its name."""
+    """A regular file of the listing. Messages name it by its number, never by its name.
+
+    `name` is its path inside the archive it came from, for order and grouping only; empty outside archives.
+    """
 
     number: int
     path: Path = field(repr=False)
+    name: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

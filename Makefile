@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 demo: setup
-	$(BIN)/medrecon run sample_data/mr_brain_thick --truth sample_data/mr_brain_truth.nii.gz --out $(DEMO_OUT) --overwrite
+	$(BIN)/medrecon run sample_data/mr_brain_thick/dicom --truth sample_data/mr_brain_thick/truth.nii.gz --out $(DEMO_OUT) --overwrite
 	@echo "Open the report: $$(ls -d $(DEMO_OUT)/*/report.html | head -n 1)"
 
 lint: setup

@@ -153,9 +153,13 @@ def surface(
 ) -> None:
     """Extract a surface from a volume."""
     from medrecon.console import tables
+    from medrecon.core.settings import parse
     from medrecon.run import surface_file
+    from medrecon.surface.settings import SurfaceConfig
 
-    tables.show_surface(surface_file(volume, out, tissue, level, triangles), out)
+    given = {"tissue": tissue, "level": level, "target_triangles": triangles}
+    settings = parse(SurfaceConfig, {name: value for name, value in given.items() if value is not None}, "surface settings")
+    tables.show_surface(surface_file(volume, out, settings), out)
 
 
 @app.command()

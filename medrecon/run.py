@@ -9,13 +9,16 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from medrecon import writers
 from medrecon.config import ReconstructionConfig
 from medrecon.core.errors import UsageError
+from medrecon.core.mesh import Surface
 from medrecon.core.progress import Reporter, Stages
 from medrecon.core.reading import ReadOptions
 from medrecon.core.scans import SliceScan
 from medrecon.core.volume import Volume
 from medrecon.result import DEFAULT_FORMATS, RECORD_NAME, Result, check_formats
+from medrecon.surface.settings import SurfaceConfig
 
 _STAGES = {"read": 0.15, "work": 0.65, "write": 0.2}
 
@@ -107,3 +110,33 @@ def _refuse_output_in_input(request: Request) -> None:
 def _refuse_finished(folder: Path, overwrite: bool) -> None:
     if (folder / RECORD_NAME).exists() and not overwrite:
         raise UsageError("OUT-EXISTS", f"{folder.name} holds a finished result already", "Pass --overwrite to replace it.")
+
+
+def surface_file(path: Path, out: Path, settings: SurfaceConfig) -> Surface:
+    """Extract one surface of a volume, or of a series reconstructed first, and write it; the ending of `out` is the format.
+
+    Raises
+    ------
+    UsageError
+        ``ARG-ENDING`` for an ending that no writer has.
+    """
+    from medrecon.pipeline import reconstruct
+    from medrecon.readers import read
+    from medrecon.surface.extract import make_surface
+
+    writer = _writer_for(out)
+    found = read(path)
+    volume = found if isinstance(found, Volume) else reconstruct(found, ReconstructionConfig(surfaces=())).volume
+    surface = make_surface(volume, settings)
+    writer.write(surface, out, writers.WriteContext(source=volume.source))
+    return surface
+
+
+def _writer_for(out: Path) -> writers.Writer:
+    """Find the surface writer whose files end as `out` does."""
+    known = [writer for writer in map(writers.get, writers.names()) if writer.writes == "surface"]
+    for writer in known:
+        if Path(writer.target).suffix == out.suffix.lower():
+            return writer
+    endings = ", ".join(sorted(Path(writer.target).suffix for writer in known))
+    raise UsageError("ARG-ENDING", f"no surface format ends in {out.suffix[:20]!r}", f"Known endings: {endings}.")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from medrecon.core.mesh import Surface
     from medrecon.result import Result
 
+_FILE_WIDTH = 200
 _COLOURS = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.REFUSED: "red"}
 
 
@@ -211,5 +212,6 @@ def _mm(spacing: tuple[float, ...]) -> str:
 
 
 def _console() -> Console:
-    """Tables go to stdout; rich drops colour by itself where that is not a terminal."""
-    return Console(highlight=False)
+    """Tables go to stdout; where that is no terminal, lines may be as long as they need to be."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_FILE_WIDTH)

@@ -64,6 +64,7 @@ class Finding:
 ALLOWANCES: Mapping[str, str] = {
     "missing-slices": "infer the hole where slices are missing, and mark it as not measured",
     "duplicates": "average different images that claim the same position",
+    "bad-pixels": "leave out projection values that cannot be measurements (not finite, negative, saturated), and mark them",
 }
 
 

@@ -1,0 +1,145 @@
+"""What was measured by X-rays: detector images that know where source and detector stood.
+
+A `ProjectionScan` holds line integrals or counts and the `ViewGeometry` of every view. Nothing here assumes a circle,
+equal angles or a flat detector.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from medrecon.core.errors import GeometryError
+from medrecon.core.findings import Finding, Verdict, judge
+from medrecon.core.source import Source
+from medrecon.core.views import ViewGeometry
+
+_SHORTEST_ARC_RAD = np.pi * (1 - 1e-3)
+
+
+class Measured(StrEnum):
+    """What a detector value means."""
+
+    LINE_INTEGRALS = "line_integrals"
+    """Attenuation summed along the ray, without unit: -log of the transmission."""
+    TRANSMISSION = "transmission"
+    """Intensity relative to the open beam, 1 for air."""
+    COUNTS = "counts"
+    """Raw detector values, before flat and dark field."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ProjectionScan:
+    """Detector images and their geometry, as measured.
+
+    Parameters
+    ----------
+    pixels : (views, rows, columns) float32
+        Made contiguous and read-only.
+    views : ViewGeometry
+    measures : Measured
+    measured : (views, rows, columns) bool, optional
+        False where a pixel holds no measurement: dead, saturated, collimated. None means all were measured.
+    findings : tuple of Finding
+    allowed : tuple of str
+        The laxness under which the scan was read.
+    source : Source
+
+    Raises
+    ------
+    GeometryError
+        ``PRJ-SHAPE`` where pixels or mask do not have the geometry's shape.
+    """
+
+    pixels: NDArray[np.float32]
+    views: ViewGeometry
+    measures: Measured = Measured.LINE_INTEGRALS
+    measured: NDArray[np.bool_] | None = None
+    findings: tuple[Finding, ...] = ()
+    allowed: tuple[str, ...] = ()
+    source: Source = field(default_factory=Source)
+
+    def __post_init__(self) -> None:
+        pixels = np.ascontiguousarray(self.pixels, dtype=np.float32).view()
+        pixels.flags.writeable = False
+        object.__setattr__(self, "pixels", pixels)
+        object.__setattr__(self, "measures", Measured(self.measures))
+        for name, array in (("pixels", pixels), ("measured", self.measured)):
+            if array is not None and array.shape != self.views.shape:
+                raise GeometryError(
+                    "PRJ-SHAPE",
+                    f"{name} are {' x '.join(map(str, array.shape))}, the geometry has {len(self.views)} views of"
+                    f" {self.views.detector.shape[0]} rows and {self.views.detector.shape[1]} columns",
+                )
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict over all findings under the given allowances."""
+        return judge(self.findings, self.allowed)
+
+    def take(self, which: ArrayLike) -> ProjectionScan:
+        """Return the chosen views, in that order, with their instances."""
+        chosen = np.asarray(which)
+        instances = self.source.instances
+        if len(instances) == len(self.views):
+            instances = tuple(instances[int(k)] for k in chosen)
+        return replace(
+            self,
+            pixels=self.pixels[chosen],
+            views=self.views.take(chosen),
+            measured=None if self.measured is None else self.measured[chosen],
+            source=replace(self.source, instances=instances),
+        )
+
+
+def judge_arc(views: ViewGeometry) -> tuple[Finding, ...]:
+    """Warn where the views do not reach around half a turn: shapes along the unseen directions are then not known."""
+    arc = covered_arc_rad(views)
+    if arc >= _SHORTEST_ARC_RAD:
+        return ()
+    fact = f"{len(views)} views span {np.degrees(arc):.1f} degrees, a volume needs 180 and the fan angle: limited angle"
+    hint = "Analytic methods will streak; use an iterative method, and do not measure along the unseen direction."
+    return (Finding("PRJ-FEW", Verdict.WARN, fact, {"arc_deg": float(np.degrees(arc)), "views": len(views)}, hint=hint),)
+
+
+def covered_arc_rad(views: ViewGeometry) -> float:
+    """Return the arc that the views span: a full turn less the widest gap between neighbouring views, plus one step."""
+    to_source = -views.towards_detector
+    to_source = to_source - np.outer(to_source @ views.axis, views.axis)
+    first = to_source[0] / np.linalg.norm(to_source[0])
+    angles = np.sort(np.mod(np.arctan2(to_source @ np.cross(views.axis, first), to_source @ first), 2 * np.pi))
+    gaps = np.diff(np.append(angles, angles[0] + 2 * np.pi))
+    step = float(np.median(gaps)) if len(views) > 2 else 0.0
+    return float(min(2 * np.pi, 2 * np.pi - gaps.max() + step))
+
+
+def judge_values(pixels: NDArray[np.float32], measures: Measured, saturation: float | None = None) -> tuple[Finding, ...]:
+    """Find values that cannot be measurements.
+
+    Parameters
+    ----------
+    pixels : (views, rows, columns)
+    measures : Measured
+        Counts and transmissions are not negative; line integrals may be, a little, by noise.
+    saturation : float, optional
+        The detector's largest value; a row of a view that is saturated throughout is found.
+    """
+    impossible = ~np.isfinite(pixels)
+    if measures is not Measured.LINE_INTEGRALS:
+        impossible |= pixels < 0
+    found = [_values_finding(impossible, "values are not finite or negative")] if impossible.any() else []
+    if saturation is not None:
+        rows = np.asarray((pixels >= saturation).all(axis=2, keepdims=True))
+        if rows.any():
+            found.append(_values_finding(rows & np.ones_like(impossible), "values lie in saturated rows"))
+    return tuple(found)
+
+
+def _values_finding(where: NDArray[np.bool_], what: str) -> Finding:
+    views = np.flatnonzero(where.any(axis=(1, 2)))
+    fact = f"{int(where.sum())} {what}, in {len(views)} of {len(where)} views (first: {int(views[0]) + 1})"
+    numbers = {"count": int(where.sum()), "views": len(views), "first_view": int(views[0]) + 1}
+    return Finding("PRJ-VALUE", Verdict.REFUSED, fact, numbers, allow="bad-pixels")

@@ -18,6 +18,7 @@ UNDEFINED = 0xFFFFFFFF
 PIXEL_DATA, FLOAT_PIXEL_DATA, DOUBLE_PIXEL_DATA = 0x7FE00010, 0x7FE00008, 0x7FE00009
 _PIXELS = frozenset((PIXEL_DATA, FLOAT_PIXEL_DATA, DOUBLE_PIXEL_DATA))
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_DELIMITERS = frozenset((_ITEM, _ITEM_END, _SEQUENCE_END))
 #: Values that may be as large as the file: encapsulated document, waveform, spectroscopy, surface points and triangles.
 _BULK = _PIXELS | {0x00420011, 0x54001010, 0x56000020, 0x00660016, 0x00660023, 0x00660029}
 _SHORT_TEXT = frozenset((b"AE", b"AS", b"CS", b"DA", b"DS", b"DT", b"IS", b"LO", b"LT", b"PN", b"SH", b"ST", b"TM", b"UI"))
@@ -120,8 +121,12 @@ class Walk:
         return Fragments(at, items, total)
 
     def _top_level(self, at: int, explicit: bool, wanted: AbstractSet[int]) -> None:
-        end, data, first = self.end, self._data, at
+        end, data, first, stops = self.end, self._data, at, wanted | _DELIMITERS
         while at + 8 <= end:
+            if explicit:
+                at = self._pass_short(at, end, stops)
+                if at + 8 > end:
+                    continue
             tag, element = self._header(at, end, explicit)
             if tag in wanted:
                 self.found[tag] = element
@@ -137,6 +142,19 @@ class Walk:
                 raise _cut_header(at, end)
         if end - first - self._bulk > self._limits.header_bytes:
             raise _over(f"the header takes {end - first} bytes, {self._limits.header_bytes} are allowed.")
+
+    def _pass_short(self, at: int, end: int, stops: AbstractSet[int]) -> int:
+        """Pass the plain elements with short lengths that come next; they are most of every header."""
+        data, unpack, left, last = self._data, self._explicit_header, self._left, end - 8
+        while at <= last and left > 0:
+            group, number, vr, length = unpack(data, at)
+            behind = at + 8 + length
+            if vr not in _SHORT_FORM or behind > end or group << 16 | number in stops:
+                break
+            at = behind
+            left -= 1
+        self._left = left
+        return at
 
     def _header(self, at: int, end: int, explicit: bool) -> tuple[int, Element]:
         """Read one element header; the 8 bytes at `at` are known to be there."""
@@ -239,6 +257,8 @@ class Walk:
     def _step_in_item(self, at: int, inside: list[_Open]) -> int:
         """Pass one element of an item, go into it where it is a sequence, or leave the item at its delimiter."""
         here = inside[-1]
+        if here.explicit and (behind := self._pass_short(at, here.end, _DELIMITERS)) != at:
+            return behind
         tag, element = self._header(at, here.end, here.explicit)
         if tag == _ITEM_END and (not here.bounded or at + 8 == here.end):
             inside.pop()

@@ -162,6 +162,8 @@ def _gate_part10(data: bytes, meta: _Meta, notes: tuple[str, ...], limits: Limit
         syntax, start, notes = EXPLICIT_LITTLE, len(prefix), (*notes, "deflated")
     if not syntax:
         syntax, notes = _guess_syntax(data, start), (*notes, "no-syntax")
+    if start + 8 > len(data):
+        raise DicomError("DCM-LENGTH", f"the file ends before its first element: it has {len(data)} bytes.", _AGAIN)
     walk = Walk(data, start, encoding(syntax), pixel_size.WANTED, limits)
     return _judge(data, syntax, walk, notes, limits)
 

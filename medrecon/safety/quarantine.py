@@ -33,6 +33,8 @@ from medrecon.safety.syntaxes import COMPRESSED
 _CHILD = Path(__file__).with_name("_decode_child.py")
 _PREFIX = struct.Struct(">QQ")
 _MOST_ANSWER = 1024
+_SECONDS_TO_LEAVE = 5
+_STOPPED_BY_SYSTEM = {int(getattr(signal, name)) for name in ("SIGXCPU", "SIGKILL") if hasattr(signal, name)}
 _DEFAULT = Limits()
 _AGAIN = "Export the file again, uncompressed (Explicit VR Little Endian) if the archive can."
 
@@ -111,11 +113,13 @@ class _Child:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if kind is not None:
             self._process.kill()
-        self._watch.stop()
         for pipe in self._pipes():
             with contextlib.suppress(OSError):  # a dead child's pipe may refuse its last flush
                 pipe.close()
-        self._process.wait()
+        if not self._gone(_SECONDS_TO_LEAVE):
+            self._process.kill()
+            self._process.wait()
+        self._watch.stop()
 
     def decode(self, job: DecodeJob) -> NDArray[Any]:
         """Send one file and receive its frames."""
@@ -155,16 +159,22 @@ class _Child:
                 raise self._ended(job)
             got += count
 
+    def _gone(self, seconds: float) -> bool:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=seconds)
+        return self._process.returncode is not None
+
     def _ended(self, job: DecodeJob) -> DicomError:
         """Say why the child is gone."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=1)
-        where, code = _named(job), self._process.poll()
+        self._gone(_SECONDS_TO_LEAVE)
+        where, code = _named(job), self._process.returncode
         if self._watch.verdict:
             return DicomError("DCM-LIMIT", f"decoding {where} took more than {self._watch.verdict}.", _AGAIN)
-        if code is not None and code == -getattr(signal, "SIGXCPU", 0):
-            return DicomError("DCM-LIMIT", f"decoding {where} took too much processor time.", _AGAIN)
-        how = f"was ended by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
+        if code is not None and -code in _STOPPED_BY_SYSTEM:
+            return DicomError("DCM-LIMIT", f"decoding {where} was stopped by the system (signal {-code}).", _AGAIN)
+        if code is None:
+            return _nonsense(job)
+        how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
         return DicomError("DCM-DECODE", f"the decoder of {where} {how}.", _AGAIN)
 
 
@@ -223,7 +233,7 @@ def _check_answer(line: bytes, job: DecodeJob) -> None:
     try:
         answer = json.loads(line)
     except ValueError as error:
-        raise DicomError("DCM-DECODE", f"the decoder of {where} answered with something else than a frame.", _AGAIN) from error
+        raise _nonsense(job) from error
     problem = answer.get("error") if isinstance(answer, dict) else "decoder"
     if problem is None:
         return
@@ -235,6 +245,10 @@ def _check_answer(line: bytes, job: DecodeJob) -> None:
     if problem == "frames":
         raise DicomError("DCM-PIXELS", f"{where} announces {job.file.frames} frame(s) and holds fewer.", _AGAIN)
     raise DicomError("DCM-DECODE", f"the compressed pixels of {where} cannot be decoded.", _AGAIN)
+
+
+def _nonsense(job: DecodeJob) -> DicomError:
+    return DicomError("DCM-DECODE", f"the decoder of {_named(job)} answered with something else than a frame.", _AGAIN)
 
 
 def _named(job: DecodeJob) -> str:

@@ -255,10 +255,10 @@ def _brain() -> tuple[Ellipsoid, ...]:
         *(Ellipsoid((side * 20, 27, 9), (2.5, 4, 2.5), 220) for side in (-1, 1)),  # calcified choroid plexus
         Ellipsoid((0, 0, 0), (2.6, 14, 10), 6),  # third ventricle
         Ellipsoid((0, 21, 3), (2.5, 3.5, 2.5), 160),  # pineal gland
-        Ellipsoid((0, 42, -38), (52, 37, 26), 8),  # fluid, then cerebellum
-        Ellipsoid((0, 43, -39), (49, 34, 23), 38),
+        Ellipsoid((0, 38, -34), (48, 35, 26), 8),  # fluid, then cerebellum
+        Ellipsoid((0, 38, -35), (46, 33, 24), 38),
         Ellipsoid((0, 20, -52), (13, 12, 42), 32),  # brain stem
-        Ellipsoid((0, 35, -31), (6, 6, 9), 6),  # fourth ventricle
+        Ellipsoid((0, 31, -30), (6, 6, 9), 6),  # fourth ventricle
     )
 
 

@@ -10,7 +10,7 @@ import struct
 from typing import NamedTuple
 
 from medrecon.core.errors import DicomError
-from medrecon.safety.elements import DOUBLE_PIXEL_DATA, FLOAT_PIXEL_DATA, PIXEL_DATA, UNDEFINED, Element, Walk
+from medrecon.safety.elements import DOUBLE_PIXEL_DATA, FLOAT_PIXEL_DATA, PIXEL_DATA, UNDEFINED, Element, Fragments, Walk
 from medrecon.safety.limits import Limits
 from medrecon.safety.syntaxes import RLE
 
@@ -103,7 +103,7 @@ def encapsulated(walk: Walk, size: Size, syntax: str) -> Place:
         raise DicomError("DCM-PARSE", "the file says that its pixels are compressed, and they are not in fragments.", _AGAIN)
     if size.bits % 8:
         raise DicomError("DCM-BITS", f"compressed pixels cannot have {size.bits} bit(s) allocated.", _AGAIN)
-    fragments = walk.fragments(element.value)
+    fragments = _fragments(walk, element.value)
     count = max(0, fragments.items - 1)  # the first item is the offset table
     if count < size.frames:
         raise DicomError(
@@ -115,6 +115,15 @@ def encapsulated(walk: Walk, size: Size, syntax: str) -> Place:
             "DCM-PIXELS", f"{fragments.total_bytes} bytes of RLE cannot hold the {expected} bytes that are announced.", _AGAIN
         )
     return Place(fragments.end - element.value, 0)
+
+
+def _fragments(walk: Walk, start: int) -> Fragments:
+    try:
+        return walk.fragments(start)
+    except DicomError as error:
+        if error.code != "DCM-LENGTH":
+            raise
+        raise DicomError("DCM-PIXELS", f"the compressed pixels are cut short: {error.fact}", _AGAIN) from error
 
 
 class _Header:

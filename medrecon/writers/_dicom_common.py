@@ -124,7 +124,7 @@ def references(instances: Iterable[SourceInstance], purpose: Code) -> list[Datas
         used.extend([] if instance.frame is None else [instance.frame])
     items = []
     for (sop_class, sop_instance), used in frames.items():
-        if not (UID(sop_class).is_valid and UID(sop_instance).is_valid):
+        if not (inherited.is_uid(sop_class) and inherited.is_uid(sop_instance)):
             continue
         item = Dataset()
         item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, sop_instance

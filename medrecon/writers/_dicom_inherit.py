@@ -84,7 +84,8 @@ _ENUMERATED: Mapping[str, frozenset[str]] = {
 }
 _TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 _ASCII_TERMS = frozenset({"", "ISO_IR 6", "ISO 2022 IR 6"})
-_DATES = frozenset({"DA", "TM", "DT"})
+_DATES = frozenset({"DA", "TM"})
+_LONG_TEXT = frozenset({"LT", "ST", "UT"})
 _MOST_NESTING = 4
 
 
@@ -107,6 +108,11 @@ def numbers(header: Header, keyword: str) -> tuple[float, ...]:
     """Return the values of a numeric attribute; empty where there are none."""
     value = inherit(header, [keyword]).get(keyword)
     return () if value is None else tuple(float(v) for v in (value if hasattr(value, "__iter__") else [value]))
+
+
+def is_uid(text: str) -> bool:
+    """Whether a text has the form of a DICOM identifier."""
+    return bool(text) and _allowed("", "UI", text)
 
 
 def require(dataset: Dataset, keywords: Iterable[str]) -> None:
@@ -183,15 +189,15 @@ def _text(vr: str, value: object) -> str | None:
         groups = [str(value.get(name) or "") for name in ("Alphabetic", "Ideographic", "Phonetic")]
         return "=".join(groups).rstrip("=")
     if vr == "DS" and isinstance(value, int | float) and math.isfinite(value):
-        return format_number_as_ds(value)
-    return None if value is None or isinstance(value, Mapping | list | tuple) else str(value)
+        return format_number_as_ds(float(value))
+    return None if value is None or isinstance(value, bool | Mapping | list | tuple) else str(value)
 
 
 def _allowed(keyword: str, vr: str, text: str) -> bool:
     """Whether DICOM allows this value: form and length of its VR, no control characters, one of its enumerated values."""
     if any(unicodedata.category(character) in {"Cc", "Cs"} for character in text):
         return False
-    if vr in _DATES and "-" in text:  # a range is for queries only
+    if (vr in _DATES and "-" in text) or (vr not in _LONG_TEXT and "\\" in text):  # a range of dates; a second value
         return False
     try:
         validate_value(vr, text, config.RAISE)

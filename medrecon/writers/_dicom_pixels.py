@@ -85,7 +85,7 @@ def choose_coding(volume: Volume) -> Coding:
         plain = Coding(round(low), round(high), padding=None if outside is None else min(outside, round(low) - 1))
         if plain.largest <= (32767 if plain.is_signed else 65535) and plain.lowest >= -32768:
             return plain
-    return _scaled(low, high, padded=outside is not None)
+    return _scaled(low, high, whole=whole, padded=outside is not None)
 
 
 def _survey(volume: Volume) -> tuple[float, float, bool]:
@@ -113,9 +113,9 @@ def _hounsfield(volume: Volume, low: float, high: float, outside: int | None) ->
     return Coding(smallest, largest, padding=None if outside is None else min(outside, smallest - 1), clipped=clipped)
 
 
-def _scaled(low: float, high: float, *, padded: bool) -> Coding:
+def _scaled(low: float, high: float, *, whole: bool, padded: bool) -> Coding:
     """Spread the range over the unsigned integers; zero stays a whole stored value, so that it comes back exactly."""
-    slope = _round_up(max(high - low, 1e-6 * abs(high), 1e-30) / _CODES)
+    slope = 1.0 if whole and high - low <= _CODES else _round_up(max(high - low, 1e-6 * abs(high), 1e-30) / _CODES)
     intercept = float(f"{(math.floor(low / slope) - padded) * slope:.14g}")
     smallest, largest = (round((v - intercept) / slope) for v in (low, high))
     return Coding(max(smallest, int(padded)), min(largest, 65535), slope, intercept, padding=0 if padded else None)

@@ -202,9 +202,9 @@ def _real_world(volume: Volume, coding: Coding, vr: str) -> Dataset:
 def _window(volume: Volume, coding: Coding) -> Dataset:
     """Choose a window: the source's or soft tissue for Hounsfield units, else what holds all but the extremes."""
     if volume.quantity is Quantity.HOUNSFIELD:
-        image = inherited.inherit(volume.source.header, ("WindowCenter", "WindowWidth"))
-        if "WindowCenter" in image and "WindowWidth" in image:
-            return image
+        centers, widths = (inherited.numbers(volume.source.header, f"Window{part}") for part in ("Center", "Width"))
+        if centers and len(centers) == len(widths) and min(widths) >= 1:
+            return inherited.inherit(volume.source.header, ("WindowCenter", "WindowWidth"))
         return _window_of(_CT_WINDOW[0], _CT_WINDOW[1])
     low, high = _spread(volume)
     if _sop_class(volume) == MRImageStorage:  # without a rescale slope the window is one of stored integers

@@ -44,7 +44,7 @@ def _describe(path: Path, options: ReadOptions) -> list[_volumes.Described]:
     findings: list[Finding] = []
     if any(key.startswith("Seq_Frame") and key.endswith("Transform") for key in keys):
         fact = "the file holds tracked frames, each with its own place, and no volume."
-        findings.append(Finding("MHA-TRACKED", Verdict.REFUSED, fact, hint="Compound the frames into a volume first."))
+        findings.append(Finding("VOL-TRACKED", Verdict.REFUSED, fact, hint="Compound the frames into a volume first."))
     spacing = None
     if not keys.keys() & {"ElementSpacing", "ElementSize"}:
         spacing = options.spacing_mm

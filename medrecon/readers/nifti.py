@@ -184,10 +184,10 @@ def _unit(header: Any, findings: list[Finding]) -> float:  # noqa: ANN401 (nibab
     code = int(header["xyzt_units"]) & 7
     name = {1: "meter", 2: "mm", 3: "micron"}.get(code)
     if name is None:
-        findings.append(Finding("NII-UNIT", Verdict.OK, "the file does not name its unit of length; mm is assumed."))
+        findings.append(Finding("VOL-UNIT", Verdict.OK, "the file does not name its unit of length; mm is assumed."))
         return 1.0
     if name != "mm":
-        findings.append(Finding("NII-UNIT", Verdict.OK, f"lengths are given in {name} and were turned into mm."))
+        findings.append(Finding("VOL-UNIT", Verdict.OK, f"lengths are given in {name} and were turned into mm."))
     return MM_PER_UNIT[name]
 
 

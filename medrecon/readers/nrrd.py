@@ -56,7 +56,7 @@ def _describe(path: Path, options: ReadOptions) -> list[_volumes.Described]:
     space = fields.get("space", "").lower().removesuffix("-time").removesuffix("t")
     if space not in _SIDES:
         fact = "the file does not name the patient's sides; its axes are assumed to run to left, back and head (LPS)."
-        findings.append(Finding("NRRD-SPACE", Verdict.WARN, fact, hint="Left and right may be swapped: check them."))
+        findings.append(Finding("VOL-SIDES", Verdict.WARN, fact, hint="Left and right may be swapped: check them."))
     spacing = None
     if not fields.keys() & {"space directions", "spacings"}:
         spacing = options.spacing_mm
@@ -112,5 +112,5 @@ def _unit(fields: dict[str, str], findings: list[Finding]) -> float:
         raise InputError("VOL-HEADER", "the header names several units of length.", "Save the file in mm.")
     unit = known.pop() if known else 1.0
     if names and names != {"mm"}:
-        findings.append(Finding("NRRD-UNIT", Verdict.OK, f"lengths are taken in units of {unit:g} mm and were turned into mm."))
+        findings.append(Finding("VOL-UNIT", Verdict.OK, f"lengths are taken in units of {unit:g} mm and were turned into mm."))
     return unit

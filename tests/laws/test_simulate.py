@@ -50,7 +50,7 @@ TURNED = [AXES[:, list(order)] * signs for order in itertools.permutations(range
 @pytest.mark.parametrize("directions", TURNED, ids=lambda d: str(d.tolist()))
 def test_every_pixel_of_a_ramp_holds_the_value_at_its_own_place(directions: NDArray[np.float64], axis: int) -> None:
     scan = simulate_slices(ramp(directions, (30, 28, 29)), 2.0, 0.5, axis=axis)
-    assert worst(scan, expected(scan)) < 5e-3
+    assert worst(scan, expected(scan)) < 0.02
     assert (np.diff(scan.poses.depths_mm) > 0).all()
 
 

@@ -24,6 +24,7 @@ from medrecon.writers import _dicom_inherit as inherited
 MAKER = "medrecon"
 LABEL = "research use"
 _LONG, _SHORT = 64, 16
+_MOST_FRAMES = 9000  # more numbers do not fit into the 64 kB of their element; the whole object is named then
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ def begin(source: Source, identity: Identity, context: WriteContext, description
     made.StudyInstanceUID, made.SeriesInstanceUID = identity.study, identity.series
     made.FrameOfReferenceUID = identity.frame_of_reference
     made.SeriesNumber = _series_number(source)
-    made.SeriesDescription = plain_text(f"{description} {LABEL}")
+    made.SeriesDescription = f"{plain_text(description, _LONG - len(LABEL) - 1)} {LABEL}".strip()
     made.Manufacturer, made.ManufacturerModelName, made.SoftwareVersions = MAKER, MAKER, __version__
     made.ContentQualification = "RESEARCH"
     made.BurnedInAnnotation = inherited.first(header, "BurnedInAnnotation") or "NO"
@@ -128,7 +129,7 @@ def references(instances: Iterable[SourceInstance], purpose: Code) -> list[Datas
             continue
         item = Dataset()
         item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, sop_instance
-        if used:
+        if 0 < len(used) <= _MOST_FRAMES:
             item.ReferencedFrameNumber = used
         item.PurposeOfReferenceCodeSequence = purpose.as_sequence()
         items.append(item)

@@ -100,14 +100,14 @@ def inherit(header: Header, keywords: Iterable[str]) -> Dataset:
 def first(header: Header, keyword: str) -> str:
     """Return the first value of an attribute as text; empty where there is none or it is not allowed."""
     value = inherit(header, [keyword]).get(keyword)
-    values = [value] if value is None or isinstance(value, str) else list(value) if hasattr(value, "__iter__") else [value]
-    return "" if not values or values[0] is None else str(values[0])
+    value = value[0] if isinstance(value, MultiValue) else value
+    return "" if value is None else str(value)
 
 
 def numbers(header: Header, keyword: str) -> tuple[float, ...]:
     """Return the values of a numeric attribute; empty where there are none."""
     value = inherit(header, [keyword]).get(keyword)
-    return () if value is None else tuple(float(v) for v in (value if hasattr(value, "__iter__") else [value]))
+    return () if value is None else tuple(float(v) for v in (value if isinstance(value, MultiValue) else [value]))
 
 
 def is_uid(text: str) -> bool:

@@ -9,6 +9,7 @@ DICOM normal by choosing their order, never by mirroring them. Nothing is resamp
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,7 +37,7 @@ _UNIT = {
     Quantity.ATTENUATION_PER_MM: common.PER_MILLIMETRE,
     Quantity.ARBITRARY: common.NO_UNITS,
 }
-_CT = ("KVP", "ConvolutionKernel", "FilterType", "ScanOptions")
+_CT = ("KVP", "AcquisitionNumber", "ConvolutionKernel", "FilterType", "ScanOptions")
 _MR = (
     "ScanningSequence",
     "SequenceVariant",
@@ -101,12 +102,13 @@ def _template(volume: Volume, planes: Planes, coding: Coding, identity: common.I
     image.update(inherited.inherit(source.header, [*inherited.SERIES, *inherited.ACQUISITION, *inherited.LOSSY]))
     inherited.require(image, ("PatientPosition",))
     inherited.settle_laterality(image)
-    image.Modality = {CTImageStorage: "CT", MRImageStorage: "MR"}.get(sop_class, source.modality or "OT")
+    image.Modality = _modality(sop_class, source.modality)
     image.update({CTImageStorage: _ct, MRImageStorage: _mr}.get(sop_class, _secondary)(volume, coding))
     image.ImageType = ["DERIVED", "SECONDARY", _third_image_type(sop_class, planes, source.header)]
     image.DerivationDescription = common.describe(context, f"{coding.clipped} voxels clipped" if coding.clipped else "")
-    if source.instances:
-        image.SourceImageSequence = common.references(source.instances, _SOURCE_IMAGE)
+    references = common.references(source.instances, _SOURCE_IMAGE)
+    if references:
+        image.SourceImageSequence = references
         codes = [_RESAMPLING, _REFORMATTING] if _is_reformatted(planes, source.header) else [_RESAMPLING]
         image.DerivationCodeSequence = [item for code in codes for item in code.as_sequence()]
     image.update(planes.common())
@@ -119,6 +121,12 @@ def _sop_class(volume: Volume) -> UID:
     if volume.quantity is not Quantity.ARBITRARY or volume.source.modality == "CT":
         return CTImageStorage
     return MRImageStorage if volume.source.modality == "MR" else SecondaryCaptureImageStorage
+
+
+def _modality(sop_class: UID, source_modality: str) -> str:
+    """Name the kind of device behind the values, ``OT`` (other) where it is not known."""
+    known = source_modality if re.fullmatch(r"[A-Z0-9_]{2,16}", source_modality) else "OT"
+    return {CTImageStorage: "CT", MRImageStorage: "MR"}.get(sop_class, known)
 
 
 def _third_image_type(sop_class: UID, planes: Planes, header: inherited.Header) -> str:

@@ -24,7 +24,7 @@ from medrecon.writers._stl import stl_bytes
 WRITES = "surface"
 TARGET = "surface-{name}.dcm"
 
-_SOURCE_IMAGE = common.Code("121324", "DCM", "Source Image")
+_SOURCE_IMAGE = common.Code("121324", "DCM", "Source image")
 _TITLES: Mapping[str, common.Code] = {
     "CT": common.Code("85040-4", "LN", "CT 3D CAM model"),
     "MR": common.Code("85041-2", "LN", "MR 3D CAM model"),
@@ -65,7 +65,7 @@ def _document(surface: Surface, document: bytes) -> Dataset:
     made.Modality = "M3D"
     made.DeviceSerialNumber = __version__  # required; software has no other number of its own
     made.ContentDate = made.ContentTime = made.AcquisitionDateTime = None
-    made.DocumentTitle = common.plain_text(f"{surface.name} surface, {common.LABEL}")
+    made.DocumentTitle = common.plain_text(f"{surface.name} surface, {common.LABEL}", 1024)
     made.MIMETypeOfEncapsulatedDocument = "model/stl"
     made.MeasurementUnitsCodeSequence = common.MILLIMETRE.as_sequence()
     made.ContentDescription = common.plain_text(f"{surface.name}, LPS mm")

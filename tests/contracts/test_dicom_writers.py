@@ -159,7 +159,8 @@ def test_a_derived_series_carries_what_an_archive_needs(ct_files: list[Path], ct
     assert list(image.ImageType) == ["DERIVED", "SECONDARY", "AXIAL"]
     assert [i.InstanceNumber for i in images] == [1, 2, 3, 4, 5]
     assert len({i.SOPInstanceUID for i in images}) == 5
-    assert (image.RescaleSlope, image.RescaleIntercept, image.RescaleType, image.KVP) == (1, 0, "HU", 120)
+    assert (image.RescaleSlope, image.RescaleIntercept, image.RescaleType) == (1, 0, "HU")
+    assert (image.KVP, image.AcquisitionNumber) == (120, 1)
     assert (image.BitsStored, image.PixelRepresentation) == (16, 1)
 
 
@@ -189,11 +190,14 @@ def test_frames_of_one_source_object_are_one_reference(mr: Source, tmp_path: Pat
         (Quantity.ARBITRARY, "MR", MRImageStorage),
         (Quantity.ARBITRARY, "", SecondaryCaptureImageStorage),
         (Quantity.ARBITRARY, "US", SecondaryCaptureImageStorage),
+        (Quantity.ARBITRARY, "../etc", SecondaryCaptureImageStorage),
     ],
 )
 def test_the_class_of_image_says_no_more_than_is_known(quantity: Quantity, modality: str, expected: str, tmp_path: Path) -> None:
     image = written(standing(turned_grid(), quantity, Source(modality=modality)), tmp_path / "dicom")[0]
     assert image.SOPClassUID == expected
+    known = {str(CTImageStorage): "CT", str(MRImageStorage): "MR"}
+    assert image.Modality == known.get(expected, "US" if modality == "US" else "OT")
     assert image.PatientName == ""
     assert image.PatientID == ""
 

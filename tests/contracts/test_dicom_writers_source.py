@@ -115,10 +115,12 @@ def test_no_header_breaks_a_written_object(keyword: str, element: object, ct: So
         assert dciodvfy_errors(path) == []
 
 
-def test_a_source_image_without_a_valid_identifier_is_not_named(ct: Source, tmp_path: Path) -> None:
-    instances = (SourceInstance("1.2", "../etc"), ct.instances[0])
+@pytest.mark.parametrize("valid", [0, 1])
+def test_a_source_image_without_a_valid_identifier_is_not_named(valid: int, ct: Source, tmp_path: Path) -> None:
+    instances = (SourceInstance("1.2", "../etc"), *ct.instances[:valid])
     image = one_image(replace(ct, instances=instances), tmp_path / "dicom")
-    assert [item.ReferencedSOPInstanceUID for item in image.SourceImageSequence] == [ct.instances[0].sop_instance_uid]
+    named_images = [item.ReferencedSOPInstanceUID for item in image.get("SourceImageSequence", [])]
+    assert named_images == [instance.sop_instance_uid for instance in ct.instances[:valid]]
     assert dciodvfy_errors(files_in(tmp_path / "dicom")[0]) == []
 
 

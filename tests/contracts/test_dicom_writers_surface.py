@@ -109,6 +109,8 @@ def test_the_same_surface_gives_the_same_bytes(source: Source, tmp_path: Path) -
 def test_a_name_that_no_file_should_bear_is_only_text(source: Source, tmp_path: Path) -> None:
     made = write(replace(TETRAHEDRON, name="../Ä\\B\x1b" + "x" * 200), tmp_path / "surface.dcm", source)
     assert len(made.SeriesDescription) <= 64
+    assert made.SeriesDescription.endswith(" research use")
+    assert made.DocumentTitle.endswith(" research use")
     assert dciodvfy_errors(tmp_path / "surface.dcm") == []
     assert not any(part in path.name for path in tmp_path.iterdir() for part in POISON.split("^"))
 

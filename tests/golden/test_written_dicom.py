@@ -22,7 +22,7 @@ from medrecon.core.grid import Grid
 from medrecon.core.source import Source
 from medrecon.core.volume import Quantity, Volume
 from medrecon.writers import dicom
-from tests.makers_written_dicom import CONTEXT, files_in, indices_of, standing, turned_grid, value_at
+from tests.makers_written_dicom import CONTEXT, files_in, indices_of, source_of, standing, turned_grid, value_at
 
 Float64 = NDArray[np.float64]
 #: What a reader makes of a folder: the values of all voxels, and where it thinks they are, (n,) and (n, 3) LPS mm.
@@ -65,11 +65,15 @@ def _real_values(image: pydicom.Dataset) -> Float64:
     return values
 
 
-def _by_simpleitk(folder: Path) -> Seen:
+def _read_by_simpleitk(folder: Path) -> SimpleITK.Image:
     reader = SimpleITK.ImageSeriesReader()
     (series,) = reader.GetGDCMSeriesIDs(str(folder))
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder), series))
-    image = reader.Execute()
+    return reader.Execute()
+
+
+def _by_simpleitk(folder: Path) -> Seen:
+    image = _read_by_simpleitk(folder)
     values = SimpleITK.GetArrayFromImage(image).astype(np.float64)
     columns_first = indices_of(values.shape).reshape(-1, 3)[:, ::-1].astype(np.float64)
     step = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
@@ -143,3 +147,17 @@ def test_images_that_are_not_ct_keep_their_place_too(eye: str, modality: str, tm
     volume = standing(_GRIDS["oblique, left-handed"], Quantity.ARBITRARY, Source(modality=modality))
     dicom.write(volume, tmp_path / "dicom", CONTEXT)
     assert _worst_error(_EYES[eye](tmp_path / "dicom")) < 0.51
+
+
+def test_a_real_series_written_again_is_read_alike(shared_data: Path, tmp_path: Path) -> None:
+    before = tmp_path / "before"
+    before.mkdir()
+    files = sorted((shared_data / "dicom" / "mr_sag_supine").glob("*.dcm"))
+    for path in files:
+        (before / path.name).symlink_to(path)
+    volume = replace(Volume.from_sitk(_read_by_simpleitk(before)), source=source_of(files))
+    dicom.write(volume, tmp_path / "after", CONTEXT)
+    for eye in (_by_simpleitk, _by_dcm2niix):
+        (values, places), (values_after, places_after) = (eye(tmp_path / name) for name in ("before", "after"))
+        np.testing.assert_array_equal(values_after, values)
+        np.testing.assert_allclose(places_after, places, atol=1e-3)

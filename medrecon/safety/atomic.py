@@ -1,8 +1,9 @@
 """Writes that cannot be half done.
 
 A final name always holds a whole file. A file is written under a scratch name beside its target, flushed to the disk
-and renamed; a result of several files is a folder, renamed once. Scratch names begin with ``.part-``, so that a sweep
-can find what a killed process left.
+and renamed; a result of several files is a folder, renamed once. Scratch names begin with ``.part-``, and an older folder
+that is just being replaced with ``.old-``, so that a sweep can find what a killed process left, and bring the older
+folder back where the new one had not yet its name.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from pathlib import Path
 
 from medrecon.core.errors import OutputError
 
-SCRATCH_PREFIX = ".part-"
+SCRATCH_PREFIX, OLDER_PREFIX = ".part-", ".old-"
+_TOKEN_DIGITS = 8
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -31,7 +33,7 @@ def replacing(target: Path) -> Iterator[Path]:
         ``OUT-SPACE`` where the disk is full or a quota is reached, ``OUT-WRITE`` for any other failure of the system.
         The older target, if there was one, is untouched.
     """
-    scratch = _scratch(target)
+    scratch = _beside(target, SCRATCH_PREFIX)
     try:
         with _as_output_error():
             yield scratch
@@ -48,14 +50,12 @@ def replacing_folder(target: Path) -> Iterator[Path]:
 
     An older target is moved aside first and removed last, so that at no moment a mixture of both stands there.
     """
-    scratch, old = _scratch(target), _scratch(target)
+    scratch, old = _beside(target, SCRATCH_PREFIX), _beside(target, OLDER_PREFIX)
     try:
         with _as_output_error():
             scratch.mkdir()
             yield scratch
-            for path in sorted(scratch.rglob("*")):
-                if path.is_file():
-                    _flush(path, os.O_RDWR)
+            _flush_tree(scratch)
             if target.exists():
                 target.rename(old)
             scratch.rename(target)
@@ -68,14 +68,21 @@ def replacing_folder(target: Path) -> Iterator[Path]:
 
 
 def sweep(folder: Path) -> int:
-    """Remove what killed processes left in `folder` (not below it); return how many things were removed."""
-    leftovers = [path for path in folder.iterdir() if path.name.startswith(SCRATCH_PREFIX)] if folder.is_dir() else []
-    for path in leftovers:
-        if path.is_dir() and not path.is_symlink():
+    """Clear what killed processes left in `folder` (not below it); return how many things were cleared.
+
+    Call it only where no other process is writing: a scratch file in use looks like one that was left. An older folder
+    whose successor never got its name is put back.
+    """
+    left = [path for path in folder.iterdir() if path.name.startswith((SCRATCH_PREFIX, OLDER_PREFIX))] if folder.is_dir() else []
+    for path in left:
+        target = folder / path.name[len(OLDER_PREFIX) + _TOKEN_DIGITS + 1 :]
+        if path.name.startswith(OLDER_PREFIX) and not target.exists():
+            path.rename(target)
+        elif path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()
-    return len(leftovers)
+    return len(left)
 
 
 @contextlib.contextmanager
@@ -92,8 +99,18 @@ def _as_output_error() -> Iterator[None]:
         ) from error
 
 
-def _scratch(target: Path) -> Path:
-    return target.with_name(f"{SCRATCH_PREFIX}{secrets.token_hex(4)}-{target.name}")  # keeps .nii.gz at the end
+def _beside(target: Path, prefix: str) -> Path:
+    return target.with_name(f"{prefix}{secrets.token_hex(_TOKEN_DIGITS // 2)}-{target.name}")  # keeps .nii.gz at the end
+
+
+def _flush_tree(folder: Path) -> None:
+    """Make the files in a folder durable, and the names of the files in it and in its subfolders."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            _flush(path, os.O_RDWR)
+        elif path.is_dir():
+            _flush_folder(path)
+    _flush_folder(folder)
 
 
 def _flush(path: Path, flags: int) -> None:

@@ -150,7 +150,7 @@ class _Child:
         _, answers = self._pipes()
         line = answers.readline(_MOST_ANSWER)
         if not line.endswith(b"\n"):
-            raise self._ended(job)
+            raise _nonsense(job) if len(line) == _MOST_ANSWER else self._ended(job)
         _check_answer(line, job)
         got = 0
         while got < len(frame):

@@ -26,6 +26,7 @@ from medrecon.safety.quarantine import DecodeJob, decode
 #: What pydicom may raise on a file that it refuses; `RecursionError` and `MemoryError` are not among them.
 REFUSALS = (
     pydicom.errors.InvalidDicomError,
+    pydicom.errors.BytesLengthException,
     NotImplementedError,
     OSError,
     ValueError,

@@ -7,6 +7,7 @@ different size and value at the patient's left, head and front, so that no flip 
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from pydicom.uid import (
     UID,
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
+    EnhancedCTImageStorage,
+    EnhancedMRImageStorage,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -190,6 +193,139 @@ def phantom(plan: SeriesPlan, modality: str = "CT") -> Float64:
         values = np.where(np.linalg.norm(unit - np.asarray(centre), axis=-1) < radius, height, values)
     grey = values if modality == "CT" else np.where(values < -900, 0.0, values + 100.0)
     return np.asarray(np.round(grey), dtype=np.float64)
+
+
+def make_enhanced(
+    path: Path,
+    *,
+    shape: tuple[int, int, int] = (5, 16, 12),
+    volumes: Sequence[Mapping[str, Any]] = ({},),
+    spacing_mm: tuple[float, float, float] = (3.0, 1.0, 1.0),
+    thickness_mm: float = 3.0,
+    modality: Literal["CT", "MR"] = "MR",
+    orientation: Sequence[float] = AXIAL,
+    tilt_deg: float = 0.0,
+    shared: Collection[str] = ("PixelMeasures", "PlaneOrientation"),
+    slopes: Sequence[float] = (),
+    change: Callable[[Dataset], None] | None = None,
+) -> SeriesPlan:
+    """Write one enhanced multi-frame object and return the plan of its first volume.
+
+    Parameters
+    ----------
+    volumes : per volume what its frames say: ``time``, ``echo_ms``, ``component``, ``b``, ``direction``, ``offset`` (added
+        to the values)
+    shared : functional groups that are written once for all frames; the others are written for every frame
+    slopes : rescale slope of every frame of a volume, by slice; stored values are divided by it
+    """
+    plan = plan_series(shape=shape, spacing_mm=spacing_mm, orientation=orientation, tilt_deg=tilt_deg, modality=modality)
+    image = _header(modality, seed=0, study=0, patient=POISON, number=1)
+    image.SOPClassUID = EnhancedCTImageStorage if modality == "CT" else EnhancedMRImageStorage
+    raw, frames = [], []
+    for volume in volumes:
+        for k in range(shape[0]):
+            slope = slopes[k] if slopes else 1.0
+            groups = _groups(plan, k, volume, thickness_mm, modality, slope)
+            frames.append(_item(**{f"{name}Sequence": [g] for name, g in groups.items() if name not in shared}))
+            raw.append(np.round((plan.values[k] + volume.get("offset", 0.0) + 1024.0) / slope))
+    groups = _groups(plan, 0, {}, thickness_mm, modality, 1.0)
+    image.SharedFunctionalGroupsSequence = [_item(**{f"{name}Sequence": [groups[name]] for name in shared})]
+    image.PerFrameFunctionalGroupsSequence = frames
+    image.NumberOfFrames = len(frames)
+    _pixels(image, raw[0], bits_stored=16, signed=False)
+    image.PixelData = np.stack(raw).astype("<u2").tobytes()
+    if change is not None:
+        change(image)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(image, path)
+    return plan
+
+
+def make_mosaic(
+    path: Path,
+    *,
+    shape: tuple[int, int, int] = (7, 12, 10),
+    spacing_mm: tuple[float, float, float] = (4.0, 2.0, 2.5),
+    orientation: Sequence[float] = AXIAL,
+    against_normal: bool = False,
+    number: int = 1,
+    offset: float = 0.0,
+    change: Callable[[Dataset], None] | None = None,
+) -> SeriesPlan:
+    """Write one Siemens mosaic with its CSA header and return its plan, tiles in the order in which they are stored."""
+    steps = [(-1.0 if against_normal else 1.0) * spacing_mm[0]] * (shape[0] - 1)
+    plan = plan_series(shape=shape, spacing_mm=spacing_mm, orientation=orientation, steps_mm=steps, modality="MR")
+    plan = replace(plan, values=plan.values + offset)
+    side = int(np.ceil(np.sqrt(shape[0])))
+    large = np.zeros((side * shape[1], side * shape[2]))
+    for k, tile in enumerate(plan.values):
+        row, column = k // side * shape[1], k % side * shape[2]
+        large[row : row + shape[1], column : column + shape[2]] = tile
+    image = _header("MR", seed=0, study=0, patient=POISON, number=number)
+    image.ImageType, image.Manufacturer = ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"], "SIEMENS"
+    image.AcquisitionNumber, image.SpacingBetweenSlices = number, spacing_mm[0]
+    _place(image, plan, 0, spacing_mm[0])
+    beyond = np.array([large.shape[1] - shape[2], large.shape[0] - shape[1]]) / 2 * (spacing_mm[2], spacing_mm[1])
+    corner = plan.positions_lps_mm[0] - beyond[0] * plan.orientation[:3] - beyond[1] * plan.orientation[3:]
+    image.ImagePositionPatient = [_decimal(v) for v in corner]
+    normal = np.cross(plan.orientation[:3], plan.orientation[3:]) * (-1 if against_normal else 1)
+    block = image.private_block(0x0029, "SIEMENS CSA HEADER", create=True)
+    block.add_new(
+        0x10, "OB", csa_header({"NumberOfImagesInMosaic": [str(shape[0])], "SliceNormalVector": [f"{v:.8f}" for v in normal]})
+    )
+    _pixels(image, large, bits_stored=12, signed=False)
+    if change is not None:
+        change(image)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(image, path)
+    return plan
+
+
+def csa_header(tags: Mapping[str, Sequence[str]]) -> bytes:
+    """Return a Siemens CSA header of version 2 with the given tags."""
+    out = b"SV10\x04\x03\x02\x01" + struct.pack("<II", len(tags), 77)
+    for name, items in tags.items():
+        out += name.encode().ljust(64, b"\0") + struct.pack("<i4siii", len(items), b"FD\0\0", 4, max(len(items), 6), 77)
+        for text in [*items, *[""] * (6 - len(items))]:
+            data = text.encode() + b"\0" if text else b""
+            out += struct.pack("<4i", len(data), len(data), 77, len(data)) + data.ljust((len(data) + 3) // 4 * 4, b"\0")
+    return out
+
+
+def _groups(
+    plan: SeriesPlan, k: int, volume: Mapping[str, Any], thickness_mm: float, modality: str, slope: float
+) -> dict[str, Dataset]:
+    """Functional groups of one frame."""
+    content = _item(FrameAcquisitionNumber=1, StackID="1", InStackPositionNumber=k + 1)
+    if "time" in volume:
+        content.TemporalPositionIndex = volume["time"]
+    component = volume.get("component", "MAGNITUDE")
+    kind = _item(FrameType=["ORIGINAL", "PRIMARY", "VOLUME", "NONE"], ComplexImageComponent=component)
+    groups = {
+        "FrameContent": content,
+        "PlanePosition": _item(ImagePositionPatient=[_decimal(v) for v in plan.positions_lps_mm[k]]),
+        "PlaneOrientation": _item(ImageOrientationPatient=[_decimal(v) for v in plan.orientation]),
+        "PixelMeasures": _item(PixelSpacing=[_decimal(v) for v in plan.pixel_spacing_mm], SliceThickness=_decimal(thickness_mm)),
+        "PixelValueTransformation": _item(
+            RescaleIntercept="-1024", RescaleSlope=_decimal(slope), RescaleType="HU" if modality == "CT" else "US"
+        ),
+        f"{modality}ImageFrameType": kind,
+    }
+    if "echo_ms" in volume:
+        groups["MREcho"] = _item(EffectiveEchoTime=float(volume["echo_ms"]))
+    if "b" in volume:
+        groups["MRDiffusion"] = _item(DiffusionBValue=float(volume["b"]))
+    if "direction" in volume:
+        direction = _item(DiffusionGradientOrientation=[float(v) for v in volume["direction"]])
+        groups["MRDiffusion"].DiffusionGradientDirectionSequence = [direction]
+    return groups
+
+
+def _item(**values: Any) -> Dataset:
+    item = Dataset()
+    for name, value in values.items():
+        setattr(item, name, value)
+    return item
 
 
 def uid(*parts: object) -> str:

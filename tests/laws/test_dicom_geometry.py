@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def all_orientations() -> list[tuple[float, ...]]:
     return [(*a, *b) for a, b in itertools.permutations(axes, 2) if np.dot(a, b) == 0]
 
 
-def where_tagged(scan: SliceScan, values: Sequence[float]) -> Float64:
+def where_tagged(scan: SliceScan, values: Float64) -> Float64:
     """Where the scan says that the pixels with these values stand, (n, 3)."""
     index = np.array([np.argwhere(scan.pixels == value)[0] for value in values])
     local = np.column_stack([np.zeros(len(index)), index[:, 1:], np.ones(len(index))])
@@ -100,8 +100,8 @@ def test_the_place_law_fails_on_slices_in_the_wrong_order(tmp_path: Path, rng: n
 
 def test_reversing_the_order_moves_pixels_thickness_rescale_and_instances_together(tmp_path: Path) -> None:
     thickness, slopes = [1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0]
-    paths = make_series(tmp_path, shape=(4, 5, 6), steps_mm=[-2.0] * 3, thickness_mm=thickness, slope=slopes, intercept=0.0, stored=np.full((4, 5, 6), 7))
-    scan = scan_of(paths)
+    how: dict[str, Any] = {"shape": (4, 5, 6), "steps_mm": [-2.0] * 3, "stored": np.full((4, 5, 6), 7)}
+    scan = scan_of(make_series(tmp_path, thickness_mm=thickness, slope=slopes, intercept=0.0, **how))
     assert scan.poses.thickness_mm.tolist() == thickness[::-1]
     assert scan.pixels[:, 0, 0].tolist() == [28.0, 21.0, 14.0, 7.0]
     assert [one.sop_instance_uid for one in scan.source.instances] == [uid("instance", 0, 0, "CT", k) for k in (4, 3, 2, 1)]
@@ -212,7 +212,7 @@ def test_several_missing_slices_are_all_counted_and_a_tilt_is_still_seen(tmp_pat
 def test_a_step_twice_as_long_between_slices_twice_as_thick_is_no_missing_slice(tmp_path: Path) -> None:
     (info,) = found(make_series(tmp_path, shape=(8, 8, 8), steps_mm=[4] * 4 + [8] * 3, thickness_mm=[4.0] * 4 + [8.0] * 4))
     assert "DCM-GAP" not in codes(info)
-    assert [kind for kind in numbers(info, "DCM-UNEVEN")["steps_mm"]] == [[4.0, 4], [8.0, 3]]
+    assert numbers(info, "DCM-UNEVEN")["steps_mm"] == [[4.0, 4], [8.0, 3]]
 
 
 def test_uneven_steps_are_listed_and_leave_no_single_spacing(tmp_path: Path) -> None:

@@ -10,18 +10,19 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib import metadata
 from io import BytesIO
 
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filereader import dcmread
 from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, UID, ExplicitVRLittleEndian, generate_uid
 
-from medrecon import __version__
 from medrecon.core.source import Source, SourceInstance
 from medrecon.writers import WriteContext
 from medrecon.writers import _dicom_inherit as inherited
 
 MAKER = "medrecon"
+VERSION = metadata.version(MAKER)
 LABEL = "research use"
 _LONG, _SHORT = 64, 16
 _MOST_FRAMES = 9000  # more numbers do not fit into the 64 kB of their element; the whole object is named then
@@ -86,7 +87,7 @@ def identify(source: Source, context: WriteContext, kind: str, content: Iterable
     study = inherited.first(source.header, "StudyInstanceUID") or _stable_uid("study", *origin)
     source_series = inherited.first(source.header, "SeriesInstanceUID")
     frame = inherited.first(source.header, "FrameOfReferenceUID") or _stable_uid("frame", study, source_series, *origin)
-    series = _stable_uid("series", kind, context.method, context.settings_hash, __version__, *made_of)
+    series = _stable_uid("series", kind, context.method, context.settings_hash, VERSION, *made_of)
     return Identity(UID(study), UID(frame), series)
 
 
@@ -101,7 +102,7 @@ def begin(source: Source, identity: Identity, context: WriteContext, description
     made.FrameOfReferenceUID = identity.frame_of_reference
     made.SeriesNumber = _series_number(source)
     made.SeriesDescription = f"{plain_text(description, _LONG - len(LABEL) - 1)} {LABEL}".strip()
-    made.Manufacturer, made.ManufacturerModelName, made.SoftwareVersions = MAKER, MAKER, __version__
+    made.Manufacturer, made.ManufacturerModelName, made.SoftwareVersions = MAKER, MAKER, VERSION
     made.ContentQualification = "RESEARCH"
     made.BurnedInAnnotation = inherited.first(header, "BurnedInAnnotation") or "NO"
     made.ContributingEquipmentSequence = [*_scanner(source), _ourselves(context)]
@@ -142,7 +143,7 @@ def encode(made: Dataset) -> bytes:
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = made.SOPClassUID, made.SOPInstanceUID
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.ImplementationClassUID = PYDICOM_IMPLEMENTATION_UID
-    meta.ImplementationVersionName = f"{MAKER}_{__version__}"[:_SHORT].upper()
+    meta.ImplementationVersionName = f"{MAKER}_{VERSION}"[:_SHORT].upper()
     made.file_meta = meta
     buffer = BytesIO()
     made.save_as(buffer, enforce_file_format=True)
@@ -162,7 +163,7 @@ def plain_text(text: str, most: int = _LONG) -> str:
 def describe(context: WriteContext, *more: str) -> str:
     """Return in words what was done, with what, and how far to trust it."""
     parts = [
-        f"{MAKER} {__version__}" + (f", method {context.method}" if context.method else ""),
+        f"{MAKER} {VERSION}" + (f", method {context.method}" if context.method else ""),
         f"settings {context.settings_hash[:16]}" if context.settings_hash else "",
         f"verdict {context.verdict}",
         "some voxels were inferred by a learned method, not measured" if context.invented else "",
@@ -210,7 +211,7 @@ def _scanner(source: Source) -> list[Dataset]:
 
 def _ourselves(context: WriteContext) -> Dataset:
     item = Dataset()
-    item.Manufacturer, item.ManufacturerModelName, item.SoftwareVersions = MAKER, MAKER, __version__
+    item.Manufacturer, item.ManufacturerModelName, item.SoftwareVersions = MAKER, MAKER, VERSION
     item.ContributionDescription = describe(context)
     item.PurposeOfReferenceCodeSequence = PROCESSING_EQUIPMENT.as_sequence()
     return item

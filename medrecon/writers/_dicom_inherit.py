@@ -136,7 +136,7 @@ def declare_character_set(dataset: Dataset, header: Header) -> None:
     texts = list(_texts(dataset))
     if all(text.isascii() for text in texts) and set(terms) <= _ASCII_TERMS:
         return
-    if not terms or not all(_holds(terms, text) for text in texts):
+    if not terms or not set(terms) <= set(python_encoding) or not all(_holds(terms, text) for text in texts):
         terms = ["ISO_IR 192"]
     dataset.SpecificCharacterSet = terms
 
@@ -224,8 +224,8 @@ def _holds(terms: list[str], text: str) -> bool:
 
 def _holds_alone(term: str, text: str) -> bool:
     if text.isascii():
-        return term in python_encoding
-    if term in _ASCII_TERMS or term not in python_encoding:
+        return True
+    if term in _ASCII_TERMS:
         return False  # the library decodes undeclared text as Latin 1, which DICOM does not allow to be written back
     if term.endswith("IR 13"):
         return all(character.isascii() or "\uff61" <= character <= "\uff9f" for character in text)

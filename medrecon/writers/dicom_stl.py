@@ -12,7 +12,6 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 from pydicom.uid import EncapsulatedSTLStorage
 
-from medrecon import __version__
 from medrecon.core.mesh import Surface
 from medrecon.core.source import Source
 from medrecon.safety.atomic import replacing
@@ -63,7 +62,7 @@ def _document(surface: Surface, document: bytes) -> Dataset:
     """Fill the document, equipment and 3D model modules; dates stay empty, since no clock is read."""
     made = Dataset()
     made.Modality = "M3D"
-    made.DeviceSerialNumber = __version__  # required; software has no other number of its own
+    made.DeviceSerialNumber = common.VERSION  # required; software has no other number of its own
     made.ContentDate = made.ContentTime = made.AcquisitionDateTime = None
     made.DocumentTitle = common.plain_text(f"{surface.name} surface, {common.LABEL}", 1024)
     made.MIMETypeOfEncapsulatedDocument = "model/stl"

@@ -152,7 +152,7 @@ def test_images_that_are_not_ct_keep_their_place_too(eye: str, modality: str, tm
 def test_a_real_series_written_again_is_read_alike(shared_data: Path, tmp_path: Path) -> None:
     before = tmp_path / "before"
     before.mkdir()
-    files = sorted((shared_data / "dicom" / "mr_sag_supine").glob("*.dcm"))
+    files = sorted((shared_data / "dicom" / "mr_sag_supine").glob("*.dcm"))[:9]  # named by number, in order
     for path in files:
         (before / path.name).symlink_to(path)
     volume = replace(Volume.from_sitk(_read_by_simpleitk(before)), source=source_of(files))

@@ -224,7 +224,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _cancel)
     sys.excepthook = _say_unexpected
     try:
-        app(standalone_mode=True)
+        typer.main.get_command(app)()  # not app(): that would put its own traceback in place of ours
     except MedreconError as error:
         typer.echo(f"medrecon: {error}", err=True)
         sys.exit(error.exit_code)

@@ -148,7 +148,7 @@ def digest(path: Path) -> str:
     """SHA-256 of a file; of a folder, over the names and hashes of its files in sorted order."""
     if path.is_file():
         with path.open("rb") as file:
-            return hashlib.filedigest(file, "sha256").hexdigest()
+            return hashlib.file_digest(file, "sha256").hexdigest()
     lines = [f"{digest(file)}  {file.relative_to(path).as_posix()}\n" for file in sorted(path.rglob("*")) if file.is_file()]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 

@@ -81,7 +81,7 @@ def run(request: Request, report: Reporter | None = None) -> tuple[Result, dict[
 def with_truth(result: Result, truth: Path, options: ReadOptions) -> Result:
     """Compare the result, and plain cubic interpolation beside it, with a volume known to be right."""
     from medrecon.pipeline import reconstruct
-    from medrecon.quality.metrics import compare
+    from medrecon.quality.truth import compare
     from medrecon.readers import read
 
     known = read(truth, None, options)

@@ -115,6 +115,7 @@ EXPLANATIONS: Mapping[str, str] = {
     "SRF-EMPTY": "The surface level does not lie between the smallest and the largest value of the volume.",
     "SRF-VERTEX": "A surface has a vertex that is not finite, or a triangle that names a vertex which does not exist.",
     "TRF-SCAN": "A MONAI tensor carries no slice poses, or was resampled after loading; reconstruct right after LoadSeriesd.",
+    "TRU-APART": "A truth was given to compare with, and its foreground does not overlap the result in patient space.",
     "VOL-AXES": "An image with another number of axes than three was given. One time point or channel must be picked first.",
     "VOL-CUT": "The file ends before the voxels that its header announces, or they are damaged. Nothing is filled with zeros.",
     "VOL-DETACHED": "The voxels should lie in a second file, which is not there, or in several, which is not read.",

@@ -58,6 +58,15 @@ class SliceProfile:
         """Largest depth, in thicknesses, at which the profile is not zero."""
         return float(_curve(self)[0][-1])
 
+    @property
+    def variance(self) -> float:
+        """Variance of depth under the profile, in squared thicknesses (a box: 1/12)."""
+        depths, _, integral = _curve(self)
+        shares = np.diff(integral)
+        middles = (depths[1:] + depths[:-1]) / 2
+        mean = float(shares @ middles)
+        return float(shares @ (middles - mean) ** 2)
+
     def weight(self, u: ArrayLike) -> NDArray[np.float64]:
         """Weight density at depth `u` (in thicknesses); its integral over `u` is 1."""
         depths, weights, _ = _curve(self)
@@ -97,11 +106,11 @@ def _shape(profile: SliceProfile, depths: NDArray[np.float64]) -> NDArray[np.flo
         case "bell":
             return np.asarray(PchipInterpolator(*np.asarray(_BELL).T)(distance))
         case "triangle":
-            return np.maximum(1 - distance, 0)
+            return np.asarray(np.maximum(1 - distance, 0))
         case "box":
             return np.ones_like(distance)
         case "slab":
             return np.asarray(ndtr((0.5 - distance) / _SLAB_EDGE) - ndtr((-0.5 - distance) / _SLAB_EDGE))
         case "measured":
             known, weights = np.asarray(profile.table, dtype=np.float64).T
-            return np.interp(depths, known, weights, left=0.0, right=0.0)
+            return np.asarray(np.interp(depths, known, weights, left=0.0, right=0.0))

@@ -1,0 +1,98 @@
+"""The two questions after every reconstruction: whether it agrees with the measurement, and what was never measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from medrecon.core.findings import Finding, Verdict, judge
+from medrecon.operators.slice_sampler import SliceSampler
+from medrecon.quality.coverage import INTERPOLATED, MEASURED, UNSEEN, coverage
+from medrecon.quality.residual import residual
+
+#: Above this relative residual a result is flagged.
+RESIDUAL_BOUND = 0.1
+#: Voxels at the rim of a tilted series lie between slices in the strict sense; from this share on it is said.
+_WORTH_SAYING = 1e-3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Quality:
+    """How far a result can be trusted.
+
+    Parameters
+    ----------
+    residual : float
+        ``||A x - y|| / ||y||`` over the measured pixels.
+    residual_rms : float
+        Root mean square of ``A x - y``, in the images' unit.
+    residual_map : (n, rows, columns) float32
+        ``A x - y``.
+    coverage : (slices, rows, columns) uint8
+        2 measured, 1 interpolated, 0 not seen, see `medrecon.quality.coverage`.
+    measured_share, interpolated_share, unseen_share : float
+        Shares of all voxels of the grid; they add up to 1.
+    findings : tuple of Finding
+    """
+
+    residual: float
+    residual_rms: float
+    residual_map: NDArray[np.float32]
+    coverage: NDArray[np.uint8]
+    measured_share: float
+    interpolated_share: float
+    unseen_share: float
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        """The gravest of the findings."""
+        return judge(self.findings)
+
+    def as_json(self) -> dict[str, object]:
+        """Return the numbers and findings as plain data, without the maps."""
+        return {
+            "residual": self.residual if math.isfinite(self.residual) else None,
+            "residual_rms": self.residual_rms if math.isfinite(self.residual_rms) else None,
+            "measured_share": self.measured_share,
+            "interpolated_share": self.interpolated_share,
+            "unseen_share": self.unseen_share,
+            "verdict": str(self.verdict),
+            "findings": [finding.as_json() for finding in self.findings],
+        }
+
+
+def assess(A: SliceSampler, y: Tensor, x: Tensor) -> Quality:
+    """Compare the volume `x` with the images `y` that it was made from, and map what A never saw."""
+    left = residual(A, y, x)
+    level = coverage(A)
+    counts = np.bincount(level.reshape(-1), minlength=3) / level.size
+    shares = {MEASURED: float(counts[MEASURED]), INTERPOLATED: float(counts[INTERPOLATED]), UNSEEN: float(counts[UNSEEN])}
+    findings = tuple(_findings(left.relative, left.rms, shares))
+    return Quality(left.relative, left.rms, left.map, level, shares[MEASURED], shares[INTERPOLATED], shares[UNSEEN], findings)
+
+
+def _findings(relative: float, rms: float, shares: dict[int, float]) -> Iterator[Finding]:
+    if not relative <= RESIDUAL_BOUND:  # also where it is not a number
+        yield Finding(
+            "RES-HIGH",
+            Verdict.WARN,
+            f"the volume, sliced again, misses the images by {relative:.1%} of their size, the bound is {RESIDUAL_BOUND:.0%}",
+            {"residual": relative if math.isfinite(relative) else None, "residual_rms": rms, "bound": RESIDUAL_BOUND},
+            hint="Check slice thickness and profile, use the method consistent_spline, or a finer voxel spacing.",
+        )
+    seen = shares[MEASURED] + shares[INTERPOLATED]
+    between = shares[INTERPOLATED] / seen if seen else 0.0
+    if between > _WORTH_SAYING:
+        yield Finding(
+            "COV-INFERRED",
+            Verdict.WARN,
+            f"{between:.1%} of the seen voxels lie between slices: they are interpolated, not measured",
+            {"interpolated_share_of_seen": between},
+            hint="The coverage map marks them with 1; do not measure small structures there.",
+        )

@@ -25,6 +25,7 @@ from medrecon.core.reading import ReadOptions, SeriesInfo
 from medrecon.core.volume import Volume
 from medrecon.readers import _volumes
 from medrecon.readers._listing import open_regular
+from medrecon.safety.limits import Limits
 
 if TYPE_CHECKING:
     import SimpleITK
@@ -83,8 +84,8 @@ def describe(
         raise InputError("VOL-HEADER", f"the header announces {len(sizes)} axes.", "Give an image with three axes.")
     columns, rows, slices, times = (*sizes, 1, 1)[:4]
     grid = _grid(header, spacing_mm, mm_per_unit, findings)
-    findings += _volumes.judge_shape((slices, rows, columns), grid)
     findings += _judge_size(stored, math.prod(sizes) * components, header)
+    findings += _volumes.judge_shape((slices, rows, columns), grid)
     if times * components > _volumes.MOST_PARTS:
         raise InputError("VOL-LIMIT", f"the file claims {times * components} volumes.", "Split it.")
     quantity = _volumes.spoken_quantity(keys.get("medrecon", ""))
@@ -207,19 +208,21 @@ def _item_bytes(header: Any) -> int:  # noqa: ANN401 (SimpleITK is untyped)
 
 
 def _inflates_to(stored: Stored, needed: int) -> bool:
-    """Whether packed voxels inflate to the announced size, looked at in steps of which none is kept."""
+    """Whether packed voxels inflate to the announced size and their checksum agrees; no step is kept."""
+    most = needed + Limits().inflate_free_bytes  # more than announced is no harm, but need not be a bomb
+    inflated = 0
     with open_regular(stored.path) as file:
         file.seek(stored.offset)
         stream: Any = bz2.BZ2Decompressor() if stored.packing == "bzip2" else zlib.decompressobj(47)
         try:
-            while needed > 0 and not stream.eof:
+            while inflated <= most and not stream.eof:
                 piece = _step(stream, file)
                 if piece is None:
                     return False
-                needed -= len(piece)
+                inflated += len(piece)
         except (zlib.error, OSError):  # OSError is what bz2 raises for damaged data
             return False
-    return needed <= 0
+    return bool(stream.eof) and inflated >= needed
 
 
 def _step(stream: Any, file: BinaryIO) -> bytes | None:  # noqa: ANN401 (two libraries, one idea)

@@ -208,26 +208,35 @@ def _look_at_picture(file: ListedFile, head: bytes) -> _Image:
 def _look_at_tiff(file: ListedFile) -> _Image:
     import tifffile
 
-    size = file.path.stat().st_size
     with tifffile.TiffFile(file.path) as tiff:
         if len(tiff.pages) > _volumes.MOST_PAGES:
             raise InputError(
                 "IMG-TYPE", f"the TIFF has {len(tiff.pages)} pages, at most {_volumes.MOST_PAGES} are read.", "Split it."
             )
         pages = [page.aspage() for page in tiff.pages]
+        first, series = pages[0], tiff.series[0]
         stored = sum(math.prod(page.shape) for page in pages)
-        varying = [n for name, n in zip(tiff.series[0].axes, tiff.series[0].shape, strict=True) if name not in "YXS" and n > 1]
-        if len(tiff.series) > 1 or len(varying) > 1 or math.prod(tiff.series[0].shape) != stored:
+        if not _is_whole(tiff, pages) or math.prod(series.shape) > stored:
+            raise _damaged("it ends before its pixels do")
+        varying = [n for name, n in zip(series.axes, series.shape, strict=True) if name not in "YXS" and n > 1]
+        if len(tiff.series) > 1 or len(varying) > 1 or math.prod(series.shape) != stored:
             raise InputError("IMG-TYPE", "the TIFF holds several series, channels or times.", "Save one stack per file.")
-    first = pages[0]
-    for page in pages:
-        ends = [at + count for at, count in zip(page.dataoffsets, page.databytecounts, strict=False)]
-        if max(ends, default=size + 1) > size or page.nbytes > _DENSEST * sum(page.databytecounts):
-            raise _damaged("it ends before its pixels do")
-        if page.compression == 1 and page.nbytes > sum(page.databytecounts) and page.bitspersample >= 8:
-            raise _damaged("it ends before its pixels do")
     colour = first.samplesperpixel > 1 or first.photometric == 3  # a palette
     return _Image(file, "tiff", first.imagelength, first.imagewidth, len(pages), colour)
+
+
+def _is_whole(tiff: Any, pages: list[Any]) -> bool:  # noqa: ANN401 (tifffile, imported where it is used)
+    """Whether the chain of pages comes to its end and every page has the bytes that its size needs."""
+    tiff.filehandle.seek(tiff.pages.next_page_offset)
+    end = tiff.filehandle.read(tiff.tiff.offsetsize)
+    if len(end) < tiff.tiff.offsetsize or any(end):
+        return False
+    for page in pages:
+        ends = [at + count for at, count in zip(page.dataoffsets, page.databytecounts, strict=False)]
+        held = sum(page.databytecounts) * (1 if page.compression == 1 and page.bitspersample >= 8 else _DENSEST)
+        if not ends or max(ends) > tiff.filehandle.size or page.nbytes > held:
+            return False
+    return True
 
 
 def _pages(path: Path) -> Iterator[NDArray[np.float32]]:

@@ -88,7 +88,6 @@ def _describe(path: Path) -> list[_volumes.Described]:
     if parts > _volumes.MOST_PARTS:
         raise InputError("VOL-LIMIT", f"the file claims {parts} volumes, at most {_volumes.MOST_PARTS} are read.", "Split it.")
     grid, findings = _place(header, layout.shape)
-    findings += _volumes.judge_shape(layout.shape[::-1], grid)
     needed = layout.offset + parts * layout.part_bytes
     if layout.dtype.kind not in "iuf" or layout.dtype.itemsize > 8:
         fact = "the voxels are colours, complex numbers or longer than 64 bits, not real numbers."
@@ -96,6 +95,7 @@ def _describe(path: Path) -> list[_volumes.Described]:
     elif not _holds(path, needed, layout.packed):
         fact = f"the header announces {needed} bytes, and the file of {path.stat().st_size} bytes ends before that."
         findings.append(Finding("VOL-CUT", Verdict.REFUSED, fact, {"announced_bytes": needed}, hint="Copy or export it again."))
+    findings += _volumes.judge_shape(layout.shape[::-1], grid)
     quantity = _volumes.spoken_quantity(header["descrip"].item().split(b"\0")[0].decode("latin-1"))
     return [
         _volumes.Described(layout.shape[::-1], grid, tuple(findings), quantity, labels, number, layout)

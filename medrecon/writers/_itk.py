@@ -9,7 +9,7 @@ from medrecon.core.errors import OutputError
 from medrecon.core.volume import Volume
 from medrecon.safety.atomic import replacing
 from medrecon.writers import WriteContext
-from medrecon.writers._voxels import compare, label, lossless
+from medrecon.writers._voxels import compare, label, lossless, not_as_meant
 
 
 def write(volume: Volume, target: Path, context: WriteContext) -> None:  # noqa: ARG001 (the writers' contract)
@@ -31,8 +31,11 @@ def write(volume: Volume, target: Path, context: WriteContext) -> None:  # noqa:
     with replacing(target) as scratch:
         try:
             SimpleITK.WriteImage(image, str(scratch), useCompression=True)
-            written = SimpleITK.ReadImage(str(scratch))
         except RuntimeError as error:
             hint = "Check the output folder's permissions and its free space."
-            raise OutputError("OUT-WRITE", "the result could not be written", hint) from error
+            raise OutputError("OUT-WRITE", "the result could not be written.", hint) from error
+        try:
+            written = SimpleITK.ReadImage(str(scratch))
+        except RuntimeError as error:
+            raise not_as_meant() from error
         compare(volume, SimpleITK.GetArrayViewFromImage(written), interop.sitk_grid(written))

@@ -34,4 +34,9 @@ def label(volume: Volume) -> str:
 def compare(volume: Volume, values: NDArray[Any], grid: Grid) -> None:
     """Raise `OutputError` (``OUT-READBACK``) where what was read back differs from what was to be written."""
     if not grid.same_place(volume.grid) or not np.array_equal(values, volume.voxels, equal_nan=True):
-        raise OutputError("OUT-READBACK", "the file that was written does not read back as the same volume.", "Check the disk.")
+        raise not_as_meant()
+
+
+def not_as_meant() -> OutputError:
+    """Make the error for a file that does not read back as what was to be written."""
+    return OutputError("OUT-READBACK", "the file that was written does not read back as the same volume.", "Check the disk.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from medrecon.core import interop
 from medrecon.core.volume import Volume
 from medrecon.safety.atomic import replacing
 from medrecon.writers import WriteContext
-from medrecon.writers._voxels import compare, label, lossless
+from medrecon.writers._voxels import compare, label, lossless, not_as_meant
 
 WRITES = "volume"
 TARGET = "volume.nii.gz"
@@ -32,6 +33,9 @@ def write(volume: Volume, target: Path, context: WriteContext) -> None:  # noqa:
     image.header["descrip"] = label(volume).encode()
     with replacing(target) as scratch:
         nibabel.Nifti1Image(values, None, image.header).to_filename(scratch)
-        written = nibabel.Nifti1Image.from_filename(scratch, mmap=False)
-        grid = interop.grid_from_ras(written.shape, written.affine)
-        compare(volume, np.asarray(written.dataobj).transpose(2, 1, 0), grid)
+        try:
+            written = nibabel.Nifti1Image.from_filename(scratch, mmap=False)
+            found = np.asarray(written.dataobj).transpose(2, 1, 0)
+        except (OSError, EOFError, ValueError, zlib.error, nibabel.filebasedimages.ImageFileError) as error:
+            raise not_as_meant() from error
+        compare(volume, found, interop.grid_from_ras(written.shape, written.affine))

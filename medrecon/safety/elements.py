@@ -121,12 +121,11 @@ class Walk:
         return Fragments(at, items, total)
 
     def _top_level(self, at: int, explicit: bool, wanted: AbstractSet[int]) -> None:
-        end, data, first, stops = self.end, self._data, at, wanted | _DELIMITERS
+        end, data, first, stops = self.end, self._data, at, wanted | _DELIMITERS | _PIXELS
         while at + 8 <= end:
-            if explicit:
-                at = self._pass_short(at, end, stops)
-                if at + 8 > end:
-                    continue
+            at = self._pass_plain(at, end, explicit, stops)
+            if at + 8 > end:
+                continue
             tag, element = self._header(at, end, explicit)
             if tag in wanted:
                 self.found[tag] = element
@@ -143,13 +142,30 @@ class Walk:
         if end - first - self._bulk > self._limits.header_bytes:
             raise _over(f"the header takes {end - first} bytes, {self._limits.header_bytes} are allowed.")
 
-    def _pass_short(self, at: int, end: int, stops: AbstractSet[int]) -> int:
-        """Pass the plain elements with short lengths that come next; they are most of every header."""
+    def _pass_plain(self, at: int, end: int, explicit: bool, stops: AbstractSet[int]) -> int:
+        """Pass the plain elements that come next, without a call for each; they are most of every header."""
+        return self._pass_explicit(at, end, stops) if explicit else self._pass_implicit(at, end, stops)
+
+    def _pass_explicit(self, at: int, end: int, stops: AbstractSet[int]) -> int:
         data, unpack, left, last = self._data, self._explicit_header, self._left, end - 8
         while at <= last and left > 0:
             group, number, vr, length = unpack(data, at)
             behind = at + 8 + length
             if vr not in _SHORT_FORM or behind > end or group << 16 | number in stops:
+                break
+            at = behind
+            left -= 1
+        self._left = left
+        return at
+
+    def _pass_implicit(self, at: int, end: int, stops: AbstractSet[int]) -> int:
+        data, unpack, left, last = self._data, self._tag_and_long, self._left, end - 8
+        most = self._value_bytes
+        while at <= last and left > 0:
+            group, number, length = unpack(data, at)
+            value = at + 8
+            behind = value + length
+            if behind > end or length > most or group << 16 | number in stops or data[value : value + 2] in _DELIMITER_GROUP:
                 break
             at = behind
             left -= 1
@@ -223,7 +239,8 @@ class Walk:
             try:
                 at = self._step(at, inside)
             except DicomError as error:
-                if error.code in _GRAVE or not any(part.guessed for part in inside):
+                grave = error.code in _GRAVE and not isinstance(error, _UnendedError)
+                if grave or not any(part.guessed for part in inside):
                     raise
                 at = _leave_the_guess(inside)
         return at
@@ -257,7 +274,7 @@ class Walk:
     def _step_in_item(self, at: int, inside: list[_Open]) -> int:
         """Pass one element of an item, go into it where it is a sequence, or leave the item at its delimiter."""
         here = inside[-1]
-        if here.explicit and (behind := self._pass_short(at, here.end, _DELIMITERS)) != at:
+        if (behind := self._pass_plain(at, here.end, here.explicit, _DELIMITERS)) != at:
             return behind
         tag, element = self._header(at, here.end, here.explicit)
         if tag == _ITEM_END and (not here.bounded or at + 8 == here.end):
@@ -305,6 +322,10 @@ class Walk:
             self.notes.append(note)
 
 
+class _UnendedError(DicomError):
+    """A sequence without end: grave where it is one, harmless where it was only guessed to be one."""
+
+
 def _leave_the_guess(inside: list[_Open]) -> int:
     """Close everything inside the innermost guess and the guess itself: it was a plain value after all."""
     while not (part := inside.pop()).guessed:
@@ -329,7 +350,7 @@ def _cut_header(at: int, end: int) -> DicomError:
 
 
 def _unended(at: int) -> DicomError:
-    return DicomError("DCM-DEPTH", f"a sequence of undefined length has no end before byte {at}.", _AGAIN)
+    return _UnendedError("DCM-DEPTH", f"a sequence of undefined length has no end before byte {at}.", _AGAIN)
 
 
 def _too_deep(nesting: int) -> DicomError:

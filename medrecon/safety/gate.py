@@ -23,6 +23,8 @@ from medrecon.safety.syntaxes import COMPRESSED, DEFLATED, EXPLICIT_BIG, EXPLICI
 
 _LONG_META = frozenset((b"OB", b"OW", b"UN", b"SQ", b"UT"))
 _SHORT_META = frozenset((b"UL", b"UI", b"SH", b"AE", b"LO", b"UR", b"ST", b"LT"))
+_OPEN_WITHOUT_WAITING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
+_MOST_META_ELEMENTS = 1000  # the standard knows 20
 _AGAIN = "Export the file again from where it came from."
 _DEFAULT = Limits()
 
@@ -111,7 +113,7 @@ def load(path: Path, limits: Limits = _DEFAULT) -> bytes:
         ``DCM-LIMIT`` for a file that is too large; nothing of it is read.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        descriptor = os.open(path, _OPEN_WITHOUT_WAITING)
         try:
             return _read_regular(descriptor, limits.file_bytes)
         finally:
@@ -187,8 +189,11 @@ def _gate_headerless(data: bytes, limits: Limits) -> GatedFile | None:
 
 def _read_meta(data: bytes, at: int) -> _Meta:
     """Read group 0002, which is always Explicit VR Little Endian, to its end as its elements tell it."""
-    syntax, size = "", len(data)
+    syntax, size, left = "", len(data), _MOST_META_ELEMENTS
     while data[at : at + 2] == b"\x02\x00" and at + 8 <= size:
+        left -= 1
+        if left < 0:
+            raise DicomError("DCM-LIMIT", f"more than {_MOST_META_ELEMENTS} elements in the file meta group.", _AGAIN)
         number, vr, length = struct.unpack_from("<H2sH", data, at + 2)
         value = at + 8
         if vr not in _SHORT_META:

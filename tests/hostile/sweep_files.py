@@ -9,9 +9,9 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import resource
 import sys
-import time
 import warnings
 from pathlib import Path
 
@@ -67,15 +67,20 @@ def parse(header: bytes) -> None:
         return
 
 
+def processor_seconds() -> float:
+    """Time that this process and its ended children have had; unlike the clock it does not count the machine's other work."""
+    return sum(os.times()[:4])
+
+
 def main() -> None:
     """Sweep the folder that is named on the command line."""
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     before = psutil.Process().memory_info().rss
     for path in sorted(p for p in Path(sys.argv[1]).rglob("*") if p.is_file()):
-        begin = time.perf_counter()
+        begin = processor_seconds()
         how = ending(path)
-        sys.stdout.write(json.dumps({"file": path.name, "ending": how, "seconds": time.perf_counter() - begin}) + "\n")
+        sys.stdout.write(json.dumps({"file": path.name, "ending": how, "seconds": processor_seconds() - begin}) + "\n")
     growth = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
     sys.stdout.write(json.dumps({"growth_bytes": growth}) + "\n")
 

@@ -226,6 +226,11 @@ def test_half_sampled_colour_takes_two_thirds_of_the_bytes() -> None:
     assert code_of(make.image({**colour, make.PHOTOMETRIC: b"RGB "}, bytes(48))) == "DCM-PIXELS"
 
 
+def test_pixels_of_a_kind_that_pixels_cannot_have_are_still_pixels() -> None:
+    gated = passes(make.file(make.header() + make.element(make.PIXELS, b"US", bytes(48))))
+    assert (gated.has_pixels, gated.pixel_length) == (True, 48)
+
+
 def test_pixels_of_floating_point_are_told_apart_by_their_tag() -> None:
     bits: dict[int, int | bytes | None] = {make.ALLOCATED: 32, make.STORED: None, make.HIGH_BIT: None, make.SIGN: None}
     floats = make.file(make.header(bits) + make.element(0x7FE00008, b"OF", bytes(96)))

@@ -138,6 +138,26 @@ def test_a_private_value_that_only_looks_like_a_sequence_is_a_value() -> None:
     passes(make.file(make.header() + make.element(0x00091001, b"UN", looks_like)))
 
 
+def test_a_private_value_that_looks_like_a_sequence_without_end_is_a_value() -> None:
+    looks_like = make.item(make.element(0x00080060, b"CS", b"CT"), make.UNDEFINED)
+    passes(make.file(make.header() + make.element(0x00091001, b"UN", looks_like)))
+
+
+def test_a_flood_of_meta_elements_is_refused() -> None:
+    one = make.element(0x00020013, b"SH", b"x ")
+    flood = bytes(128) + b"DICM" + one * 2000 + make.meta(make.EXPLICIT) + make.header()
+    assert code_of(flood) == "DCM-LIMIT"
+    passes(bytes(128) + b"DICM" + one * 20 + make.meta(make.EXPLICIT) + make.header())
+
+
+@pytest.mark.parametrize("syntax", [make.EXPLICIT, make.IMPLICIT])
+def test_the_most_elements_that_may_be_are_walked_in_time(syntax: str) -> None:
+    crowd = make.file(make.element(0x00091001, b"LO", b"", syntax=syntax) * 2_000_001, syntax)
+    begin = time.process_time()
+    assert code_of(crowd) == "DCM-LIMIT"
+    assert time.process_time() - begin < 2
+
+
 def test_implicit_items_within_an_explicit_file_are_followed() -> None:
     inside = make.element(0x00080060, b"", b"CT", syntax=make.IMPLICIT)
     passes(make.file(make.header() + make.element(0x00091001, b"UN", make.item(inside) + make.sequence_end(), make.UNDEFINED)))
@@ -248,9 +268,9 @@ def test_a_memoryview_is_judged_like_bytes() -> None:
 
 def test_a_deflated_bomb_ends_at_the_limit_and_a_deflated_image_passes() -> None:
     bomb = make.file(make.header() + make.element(0x00091001, b"OB", bytes(100 << 20)), make.DEFLATED)
-    begin = time.perf_counter()
+    begin = time.process_time()
     assert code_of(bomb) == "DCM-LIMIT"
-    assert time.perf_counter() - begin < 2
+    assert time.process_time() - begin < 2
     passes(make.image(syntax=make.DEFLATED))
 
 

@@ -46,8 +46,10 @@ def test_a_wrong_value_is_named_and_not_quoted() -> None:
 
 
 def test_unknown_methods_and_presets_list_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="consistent_spline"):
+    with pytest.raises(ValueError, match="did you mean 'consistent_spline'|Did you mean 'consistent_spline'"):
         ReconstructionConfig(method="consistent_splin")
+    with pytest.raises(UsageError, match=r"CFG-VALUE.*consistent_spline"):
+        load_config("fast", None, ("method=consistent_splin",))
     with pytest.raises(UsageError, match=r"ARG-NAME.*fast"):
         load_config("fastest")
 

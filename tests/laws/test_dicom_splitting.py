@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -253,7 +254,7 @@ def test_an_enhanced_object_of_echoes_times_and_b_values_becomes_their_volumes(t
     assert [info.parts for info in infos] == [("time 1",), ("time 2",)]
     for info, offset in zip(infos, (0, 100), strict=True):
         np.testing.assert_array_equal(read(info).pixels, plan.values + offset)
-    diffusion = [{"b": 0}, {"b": 800, "direction": (1, 0, 0)}, {"b": 800, "direction": (0, 1, 0)}]
+    diffusion: list[dict[str, Any]] = [{"b": 0}, {"b": 800, "direction": (1, 0, 0)}, {"b": 800, "direction": (0, 1, 0)}]
     make_enhanced(tmp_path / "b", volumes=diffusion)
     assert [info.parts for info in found([tmp_path / "b"])] == [("b 0",), ("b 800", "direction 1"), ("b 800", "direction 2")]
     make_enhanced(tmp_path / "parts", volumes=[{"component": "MAGNITUDE"}, {"component": "PHASE"}])

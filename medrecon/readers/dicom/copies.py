@@ -75,7 +75,7 @@ def _plain_bytes(values: NDArray[Any]) -> bytes:
 def _written_alike(one: StoredFile, other: StoredFile) -> bool:
     """Whether equal bytes mean equal values; two files compressed alike are taken to come from one encoder."""
     layouts = [replace(f.layout, header_length=0, pixel_offset=0, pixel_length=0, tail_bytes=0, notes=()) for f in (one, other)]
-    return layouts[0] == layouts[1] and (one.high_bit, one.inverted) == (other.high_bit, other.inverted)
+    return layouts[0] == layouts[1] and one.inverted == other.inverted
 
 
 def _settled(same: Sequence[Contents], limits: Limits) -> list[Contents]:

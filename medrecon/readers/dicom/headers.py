@@ -83,7 +83,6 @@ class StoredFile:
         As the gate gave it, without the bytes.
     byte_count : int
         Of the file, to notice that it changed.
-    high_bit : int
     inverted : bool
         Whether low stored values are shown bright (MONOCHROME1).
     """
@@ -92,7 +91,6 @@ class StoredFile:
     path: Path = field(repr=False)
     layout: GatedFile
     byte_count: int
-    high_bit: int
     inverted: bool
     sop_class_uid: str
     sop_instance_uid: str
@@ -182,7 +180,6 @@ def contents_of(gated: GatedFile, listed: ListedFile, byte_count: int, options: 
     file = _stored_file(gated, listed, byte_count, tags, sop_class)
     known = Contents(file, _series_key(tags), tags.integer_of("SeriesNumber"), elements=_inheritable(header))
     try:
-        _check_bits(file)
         images = _images(file, header, tags, options)
     except DicomError as error:
         return replace(
@@ -210,13 +207,11 @@ def _no_picture(gated: GatedFile, sop_class: str, tags: Tags) -> str:
 
 
 def _stored_file(gated: GatedFile, listed: ListedFile, byte_count: int, tags: Tags, sop_class: str) -> StoredFile:
-    high_bit = tags.integer_of("HighBit")
     return StoredFile(
         number=listed.number,
         path=listed.path,
         layout=replace(gated, data=b""),
         byte_count=byte_count,
-        high_bit=gated.bits_stored - 1 if high_bit is None else high_bit,
         inverted=gated.photometric == "MONOCHROME1",
         sop_class_uid=sop_class,
         sop_instance_uid=tags.text_of("SOPInstanceUID"),
@@ -238,16 +233,6 @@ def _series_key(tags: Tags) -> SeriesKey:
 def _word(text: str) -> str:
     """Keep a code such as ``CT``; anything that is no short code is no modality and may be text of somebody."""
     return text if len(text) <= 16 and text.isascii() and text.isalnum() and text.isupper() else ""
-
-
-def _check_bits(file: StoredFile) -> None:
-    layout = file.layout
-    if layout.pixel_tag == 0x7FE00010 and not layout.bits_stored - 1 <= file.high_bit < layout.bits_allocated:
-        raise DicomError(
-            "DCM-BITS",
-            f"file {file.number}: high bit {file.high_bit} with {layout.bits_stored} of {layout.bits_allocated} bits cannot be.",
-            "Export the series again from its archive.",
-        )
 
 
 def _images(file: StoredFile, header: Dataset, tags: Tags, options: ReadOptions) -> tuple[Image, ...]:

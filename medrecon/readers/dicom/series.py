@@ -87,7 +87,7 @@ def describe(part: Part, damaged: Sequence[Damaged], options: ReadOptions) -> Se
     findings = [*_of_files(part, lost), *part.findings, *_of_images(part, firsts)]
     layout = part.contents[0].file.layout
     info = SeriesInfo(
-        id=f"series-{short_id(*part.key, *part.labels)}",
+        id=f"series-{short_id(*part.key._replace(patient=''), *part.labels)}",
         reader="dicom",
         kind="slices",
         modality=part.key.modality,

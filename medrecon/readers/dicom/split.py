@@ -73,7 +73,8 @@ def into_parts(contents: Sequence[Contents], fingerprints: Fingerprints) -> list
     series: dict[SeriesKey, list[Contents]] = {}
     for one in sorted(_regrouped(contents), key=_stable_order):
         series.setdefault(one.key, []).append(one)
-    return [part for key, files in series.items() for part in _parts_of_series(key, files, fingerprints)]
+    parts = [part for key, files in series.items() for part in _parts_of_series(key, files, fingerprints)]
+    return [replace(part, labels=(*_which_patient(part.key, series), *part.labels)) for part in parts]
 
 
 def along_normal(images: Sequence[Image]) -> Float64:
@@ -89,6 +90,12 @@ def is_regular(depths: Float64, tolerance: float = _SAME_DEPTH) -> bool:
         return True
     step = (depths[-1] - depths[0]) / (len(depths) - 1)
     return bool(np.abs(depths - depths[0] - np.arange(len(depths)) * step).max() <= tolerance * abs(step))
+
+
+def _which_patient(key: SeriesKey, series: Iterable[SeriesKey]) -> tuple[str, ...]:
+    """Tell patients apart by a number where they share one series UID; nothing that comes from their names is shown."""
+    sharing = sorted(other.patient for other in series if other._replace(patient=key.patient) == key)
+    return (f"patient {sharing.index(key.patient) + 1}",) if len(sharing) > 1 else ()
 
 
 def _stable_order(one: Contents) -> tuple[object, ...]:

@@ -79,12 +79,12 @@ def frames_of(files: Sequence[StoredFile], limits: Limits) -> list[NDArray[Any]]
 
 
 def _without_foreign_bits(raw: NDArray[Any], file: StoredFile) -> NDArray[Any]:
-    """Shift out what stands above the highest bit (overlays, say) and below the lowest, and extend the sign."""
+    """Shift out what stands above the stored bits, such as overlays, and extend the sign; the gate knows where they stand."""
     layout = file.layout
     if raw.dtype.kind == "f" or layout.bits_stored == layout.bits_allocated:
         return raw
-    above, below = layout.bits_allocated - 1 - file.high_bit, layout.bits_allocated - layout.bits_stored
-    shifted: NDArray[Any] = (raw.astype(raw.dtype.newbyteorder("=")) << above) >> below
+    foreign = layout.bits_allocated - layout.bits_stored
+    shifted: NDArray[Any] = (raw.astype(raw.dtype.newbyteorder("=")) << foreign) >> foreign
     return shifted
 
 

@@ -47,7 +47,7 @@ Thickness = Annotated[float | None, typer.Option(help="Slice thickness in mm, ov
 Profile = Annotated[str | None, typer.Option(help="Slice profile: gaussian, bell, triangle, box or slab.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Formats = Annotated[
-    str, typer.Option(help="Comma-separated: nifti, nrrd, mha, dicom, stl, ply, obj, glb, 3mf, vtp, dicom_stl, report.")
+    str, typer.Option(help="Comma-separated: nifti, nrrd, mha, dicom, stl, ply, obj, glb, 3mf, vtp, dicom_stl, maps, report.")
 ]
 Preset = Annotated[str | None, typer.Option(help="A named configuration, see `medrecon presets`.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file, laid over the preset.")]

@@ -18,7 +18,7 @@ from medrecon.core.errors import OutputError, UsageError
 from medrecon.core.findings import Finding, Verdict, judge
 from medrecon.core.mesh import Surface
 from medrecon.core.progress import Tick, silent
-from medrecon.core.provenance import RESEARCH_LABEL, Provenance
+from medrecon.core.provenance import RESEARCH_LABEL, Provenance, hash_of
 from medrecon.core.scans import SliceScan
 from medrecon.core.volume import Volume
 from medrecon.safety.atomic import replacing
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: What is written where the user names no formats.
 DEFAULT_FORMATS = ("nifti", "dicom", "stl", "report")
+#: Formats that hold what is known about a result instead of a volume or a surface.
+RESULT_FORMATS = ("maps", "report")
 REPORT_NAME = "report.html"
 RECORD_NAME = "run.json"
 
@@ -98,7 +100,8 @@ class Result:
         _make(folder)
         written: dict[str, Path] = {}
         for done, name in enumerate(wanted):
-            written |= self._write_report(folder) if name == "report" else self._write(name, folder)
+            own = {"maps": self._write_maps, "report": self._write_report}.get(name)
+            written |= own(folder) if own else self._write(name, folder)
             tick((done + 1) / (len(wanted) + 1))
         record = self.as_json() | {"outputs": {path.name: digest(path) for path in written.values()}}
         with replacing(folder / RECORD_NAME) as scratch:
@@ -124,10 +127,24 @@ class Result:
             scratch.write_text(render(self), encoding="utf-8")
         return {"report": folder / REPORT_NAME}
 
+    def _write_maps(self, folder: Path) -> dict[str, Path]:
+        from medrecon.quality.maps import coverage_volume, residual_volume
+
+        maps = {
+            "coverage": coverage_volume(self.volume, self.quality),
+            "residual": residual_volume(self.volume, self.scan, self.quality),
+        }
+        for name, values in maps.items():
+            writers.get("nifti").write(values, folder / f"{name}.nii.gz", self._context())
+        return {name: folder / f"{name}.nii.gz" for name in maps}
+
     def _context(self) -> writers.WriteContext:
+        """Hand over what decides new UIDs: whatever decides the result, the configuration and how the scan was read."""
+        poses, read = self.scan.poses, self.scan.allowed
+        settings = [self.provenance.config_hash, poses.thickness_mm.tolist(), poses.profile.kind, poses.profile.table, read]
         return writers.WriteContext(
             method=self.provenance.method,
-            settings_hash=self.provenance.config_hash,
+            settings_hash=hash_of(settings),
             verdict=str(self.verdict),
             source=self.volume.source,
         )
@@ -136,11 +153,10 @@ class Result:
 def check_formats(formats: Iterable[str]) -> tuple[str, ...]:
     """Return the formats without repeats; raise `UsageError` (``ARG-NAME``) for one that does not exist."""
     wanted = tuple(dict.fromkeys(formats))
+    known = (*writers.names(), *RESULT_FORMATS)
     for name in wanted:
-        if name != "report" and name not in writers.names():
-            raise UsageError(
-                "ARG-NAME", f"there is no format called {name[:40]!r}", f"Known: {', '.join((*writers.names(), 'report'))}."
-            )
+        if name not in known:
+            raise UsageError("ARG-NAME", f"there is no format called {name[:40]!r}", f"Known: {', '.join(known)}.")
     return wanted
 
 

@@ -47,7 +47,8 @@ class MedreconError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.code}: {self.fact}" + (f" {self.hint}" if self.hint else "")
+        fact = self.fact if self.fact.endswith((".", "!", "?")) or not self.hint else f"{self.fact}."
+        return f"{self.code}: {fact} {self.hint}".rstrip()
 
     def __reduce__(self) -> tuple[type[Self], tuple[str, str, str]]:
         return type(self), (self.code, self.fact, self.hint)

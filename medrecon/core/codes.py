@@ -113,6 +113,8 @@ EXPLANATIONS: Mapping[str, str] = {
     "SCAN-SHAPE": "Pixels, masks and poses of a scan do not have matching sizes.",
     "SCAN-THICKNESS": "Every slice needs a positive, finite thickness in millimetres.",
     "SRF-EMPTY": "The surface level does not lie between the smallest and the largest value of the volume.",
+    "SRF-LABELS": "A label map holds whole numbers, each naming a part. This one does not, or not the part that was asked for.",
+    "SRF-QUANTITY": "Tissue presets are known in Hounsfield units only. For other quantities take the foreground or give a level.",
     "SRF-VERTEX": "A surface has a vertex that is not finite, or a triangle that names a vertex which does not exist.",
     "TRF-SCAN": "A MONAI tensor carries no slice poses, or was resampled after loading; reconstruct right after LoadSeriesd.",
     "TRU-APART": "A truth was given to compare with, and its foreground does not overlap the result in patient space.",

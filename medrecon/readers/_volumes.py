@@ -24,6 +24,7 @@ from medrecon.core.source import Source
 from medrecon.core.volume import Quantity, Volume
 from medrecon.readers._listing import open_regular
 from medrecon.safety.limits import Limits, refuse_volume
+from medrecon.safety.text import short_id
 
 #: How a file of ours says what its values measure, in NIfTI's description or under a key of NRRD and MetaImage.
 RESEARCH_USE = "research use"
@@ -79,7 +80,6 @@ class Described:
     part: int = 0
     header: Any = None
     companions: tuple[Path, ...] = ()
-    modality: str = ""
 
 
 def find_each(
@@ -91,14 +91,14 @@ def find_each(
     seen: set[str] = set()
     for file in files:
         try:
-            found = [series_info(reader, (file.path, *one.companions), one) for one in describe(file.path)]
+            found = series_of(reader, (file.path,), describe(file.path))
         except MedreconError as error:
             skipped.append(Skipped(file.number, what, error.code))
             continue
         except OSError:
             skipped.append(Skipped(file.number, what, "INP-UNREADABLE"))
             continue
-        if found and found[0].id in seen:
+        if found[0].id in seen:
             skipped.append(Skipped(file.number, f"copy of another {what}", "INP-COPY"))
             continue
         seen.update(info.id for info in found)
@@ -106,22 +106,25 @@ def find_each(
     return series, skipped
 
 
-def series_info(reader: str, paths: tuple[Path, ...], one: Described) -> SeriesInfo:
-    """Give a described volume its identity, which follows from the bytes of its files."""
-    hashes = tuple(map(file_sha256, paths))
-    identity = hashlib.sha256(f"{reader} {' '.join(hashes)} {one.part}".encode()).hexdigest()[:16]
-    return SeriesInfo(
-        id=f"series-{identity}",
-        reader=reader,
-        kind="volume",
-        modality=one.modality,
-        shape=one.shape,
-        spacing_mm=one.grid.spacing_mm if one.grid is not None else (None, 0.0, 0.0),
-        findings=one.findings,
-        parts=one.parts,
-        file_count=len(paths),
-        content=VolumeFile(one.grid, paths, tuple(map(_stamp, paths)), hashes, one.quantity, one.part, one.header),
-    )
+def series_of(reader: str, paths: tuple[Path, ...], volumes: Sequence[Described]) -> list[SeriesInfo]:
+    """Give the volumes of one file, or of one stack of files, their identity, which follows from the bytes."""
+    paths = (*paths, *volumes[0].companions)
+    hashes, stamps = tuple(map(file_sha256, paths)), tuple(map(_stamp, paths))
+    return [
+        SeriesInfo(
+            id=f"series-{short_id(reader, *hashes, str(one.part))}",
+            reader=reader,
+            kind="volume",
+            modality="",
+            shape=one.shape,
+            spacing_mm=one.grid.spacing_mm if one.grid is not None else (None, 0.0, 0.0),
+            findings=one.findings,
+            parts=one.parts,
+            file_count=len(paths),
+            content=VolumeFile(one.grid, paths, stamps, hashes, one.quantity, one.part, one.header),
+        )
+        for one in volumes
+    ]
 
 
 def begin(info: SeriesInfo, options: ReadOptions) -> VolumeFile:

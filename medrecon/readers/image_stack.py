@@ -93,9 +93,16 @@ def find(files: Sequence[ListedFile], options: ReadOptions) -> tuple[list[Series
             skipped.append(Skipped(stack[0].file.number, "single image", "IMG-SINGLE"))
             continue
         try:
-            series.append(_describe(stack, options))
-        except MedreconError as error:
-            skipped += [Skipped(image.file.number, "image", error.code) for image in stack]
+            found = _describe(stack, options)
+        except (MedreconError, OSError):
+            skipped += [
+                Skipped(image.file.number, "image of a stack that changes while it is read", "INP-GONE") for image in stack
+            ]
+            continue
+        if found.id in {info.id for info in series}:
+            skipped += [Skipped(image.file.number, "copy of another image stack", "INP-COPY") for image in stack]
+        else:
+            series.append(found)
     return series, skipped
 
 
@@ -125,7 +132,7 @@ def _describe(stack: list[_Image], options: ReadOptions) -> SeriesInfo:
     grid = None if options.spacing_mm is None else Grid.from_parts(shape, options.spacing_mm, (0, 0, 0))
     findings += _volumes.judge_shape(shape, grid)
     described = _volumes.Described(shape, grid, tuple(findings), header=planes)
-    return _volumes.series_info("image_stack", tuple(image.file.path for image in stack), described)
+    return _volumes.series_of("image_stack", tuple(image.file.path for image in stack), [described])[0]
 
 
 def _stacks(images: Iterable[_Image]) -> Iterator[list[_Image]]:

@@ -26,6 +26,7 @@ def write(volume: Volume, target: Path, context: WriteContext) -> None:  # noqa:
         ``OUT-SPACE``, ``OUT-WRITE``, or ``OUT-READBACK`` where the file does not read back as it was meant.
     """
     import nibabel
+    from nibabel.filebasedimages import ImageFileError
 
     image = interop.to_nibabel(volume)
     values = lossless(volume).transpose(2, 1, 0)
@@ -36,6 +37,6 @@ def write(volume: Volume, target: Path, context: WriteContext) -> None:  # noqa:
         try:
             written = nibabel.Nifti1Image.from_filename(scratch, mmap=False)
             found = np.asarray(written.dataobj).transpose(2, 1, 0)
-        except (OSError, EOFError, ValueError, zlib.error, nibabel.filebasedimages.ImageFileError) as error:
+        except (OSError, EOFError, ValueError, zlib.error, ImageFileError) as error:
             raise not_as_meant() from error
         compare(volume, found, interop.grid_from_ras(written.shape, written.affine))

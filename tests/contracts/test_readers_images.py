@@ -124,6 +124,14 @@ def test_stacks_of_different_names_folders_and_sizes_are_not_mixed(tmp_path: Pat
     assert sorted(info.shape for info in mr.find(tmp_path)) == [(3, 4, 6), (4, 8, 6), (5, 8, 6), (12, 8, 6)]
 
 
+def test_a_copied_stack_is_listed_once(tmp_path: Path) -> None:
+    save(tmp_path / "a", planes())
+    save(tmp_path / "b", planes())
+    listing = mr.find(tmp_path)
+    assert len(listing) == 1
+    assert [one.code for one in listing.skipped] == ["INP-COPY"] * 12
+
+
 def test_a_single_image_among_other_files_is_no_series(tmp_path: Path) -> None:
     Image.fromarray(planes(1)[0]).save(tmp_path / "screenshot.jpg")
     listing = mr.find(tmp_path)

@@ -213,6 +213,18 @@ def test_any_change_of_a_nifti_header_ends_in_a_volume_or_a_code(
     survives("a.nii", gzip.compress(done, 1) if packed else done)
 
 
+def test_the_mutator_reaches_volumes_as_well_as_refusals(seeds: dict[str, bytes], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    outcomes = set()
+    for _ in range(150):
+        block = bytearray(seeds[".nii"])
+        for at in rng.integers(0, 352, size=3):
+            block[at] = rng.integers(256)
+        (tmp_path / "a.nii").write_bytes(block)
+        outcomes.add(refusal(tmp_path / "a.nii"))
+    assert {"", "NII-AFFINE", "VOL-CUT", "VOL-HEADER"} <= outcomes | {"VOL-HEADER" if "INP-NONE" in outcomes else ""}
+
+
 @some
 @given(changes=changes, cut=st.none() | st.integers(0, 700))
 @pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".tif"])

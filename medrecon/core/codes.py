@@ -54,8 +54,6 @@ EXPLANATIONS: Mapping[str, str] = {
     "DCM-UNITS": "The header of a CT does not say that its values are Hounsfield units.",
     "DCM-ZEROFILL": "Pixels are shown finer than they were measured; the scanner filled in between.",
     "DEV-NONE": "A GPU was asked for that this machine does not have. The CPU gives the same numbers.",
-    "FILE-KIND": "Something in the listing is a folder, pipe, socket or device. Only regular files are read.",
-    "FILE-READ": "The operating system refused to read a file, or it is gone. The message names its error, not the file.",
     "GRID-SHAPE": "A voxel grid needs at least one voxel along each axis.",
     "GRID-SHORT": "The volume is shorter than one slice of the scan that was to be simulated.",
     "GRID-SINGULAR": "The matrix from voxel index to patient mm has no inverse: a spacing is zero or two axes are parallel.",

@@ -45,6 +45,9 @@ AllowOption = Annotated[
 InputSpacing = Annotated[str | None, typer.Option(help="Spacing of the input where files carry none: slice,row,column in mm.")]
 Thickness = Annotated[float | None, typer.Option(help="Slice thickness in mm, overriding the headers; recorded.")]
 Profile = Annotated[str | None, typer.Option(help="Slice profile: gaussian, bell, triangle, box or slab.")]
+QuantityOption = Annotated[
+    str | None, typer.Option("--quantity", help="Of a volume file that does not say: hounsfield or arbitrary.")
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Formats = Annotated[
     str, typer.Option(help="Comma-separated: nifti, nrrd, mha, dicom, stl, ply, obj, glb, 3mf, vtp, dicom_stl, maps, report.")
@@ -89,6 +92,7 @@ def run(
     input_spacing: InputSpacing = None,
     thickness: Thickness = None,
     profile: Profile = None,
+    quantity: QuantityOption = None,
     truth: Annotated[
         Path | None, typer.Option(help="A volume known to be right: print how close the result and cubic come.")
     ] = None,
@@ -102,7 +106,7 @@ def run(
     from medrecon.run import run as run_study
 
     assignments = (*(assign or ()), *_given("grid.spacing_mm", spacing), *_given("device", device))
-    options = _read_options(allow, input_spacing, thickness, profile)
+    options = _read_options(allow, input_spacing, thickness, profile, quantity)
     settings = load_config(preset, config, assignments)
     request = Request(path, out, settings, series, options, _split(formats), truth, overwrite)
     style = progress or console_progress.default_style()
@@ -150,6 +154,7 @@ def surface(
     tissue: Annotated[str | None, typer.Option(help="bone, skin, lung, soft-tissue or auto.")] = None,
     level: Annotated[float | None, typer.Option(help="Iso level in the volume's unit, instead of a tissue.")] = None,
     triangles: Annotated[int | None, typer.Option(help="Decimate to about this many triangles.")] = None,
+    quantity: QuantityOption = None,
 ) -> None:
     """Extract a surface from a volume."""
     from medrecon.console import tables
@@ -159,7 +164,7 @@ def surface(
 
     given = {"tissue": tissue, "level": level, "target_triangles": triangles}
     settings = parse(SurfaceConfig, {name: value for name, value in given.items() if value is not None}, "surface settings")
-    tables.show_surface(surface_file(volume, out, settings), out)
+    tables.show_surface(surface_file(volume, out, settings, _read_options(quantity=quantity)), out)
 
 
 @app.command()
@@ -248,13 +253,22 @@ def _say_unexpected(kind: type[BaseException], _error: BaseException, trace: Any
 
 
 def _read_options(
-    allow: list[str] | None = None, input_spacing: str | None = None, thickness: float | None = None, profile: str | None = None
+    allow: list[str] | None = None,
+    input_spacing: str | None = None,
+    thickness: float | None = None,
+    profile: str | None = None,
+    quantity: str | None = None,
 ) -> ReadOptions:
     from medrecon.core.findings import check_allowances
     from medrecon.core.reading import ReadOptions
     from medrecon.core.settings import parse
 
-    data: dict[str, object] = {"allow": check_allowances(allow or ()), "thickness_mm": thickness, "profile": profile}
+    data: dict[str, object] = {
+        "allow": check_allowances(allow or ()),
+        "thickness_mm": thickness,
+        "profile": profile,
+        "quantity": quantity,
+    }
     if input_spacing is not None:
         data["spacing_mm"] = tuple(input_spacing.split(","))
     return parse(ReadOptions, data, "reading options")

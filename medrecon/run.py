@@ -112,7 +112,7 @@ def _refuse_finished(folder: Path, overwrite: bool) -> None:
         raise UsageError("OUT-EXISTS", f"{folder.name} holds a finished result already", "Pass --overwrite to replace it.")
 
 
-def surface_file(path: Path, out: Path, settings: SurfaceConfig) -> Surface:
+def surface_file(path: Path, out: Path, settings: SurfaceConfig, options: ReadOptions) -> Surface:
     """Extract one surface of a volume, or of a series reconstructed first, and write it; the ending of `out` is the format.
 
     Raises
@@ -125,7 +125,7 @@ def surface_file(path: Path, out: Path, settings: SurfaceConfig) -> Surface:
     from medrecon.surface.extract import make_surface
 
     writer = _writer_for(out)
-    found = read(path)
+    found = read(path, None, options)
     volume = found if isinstance(found, Volume) else reconstruct(found, ReconstructionConfig(surfaces=())).volume
     surface = make_surface(volume, settings)
     writer.write(surface, out, writers.WriteContext(source=volume.source))

@@ -126,6 +126,7 @@ EXPLANATIONS: Mapping[str, str] = {
     "VOL-HEADER": "The header of the volume file is cut, contradicts itself, or uses what is not read here.",
     "VOL-LIMIT": "The file claims more volumes than are listed.",
     "VOL-NAN": "Some voxels are not finite numbers. They count as not measured and hold the outside value.",
+    "VOL-QUANTITY": "The caller declared what the values of a volume file measure, because the file does not say it.",
     "VOL-SHAPE": "Voxels or a mask do not have the shape of their grid.",
     "VOL-SHEARED": "The volume's axes are not perpendicular, and the target library or format cannot hold that.",
     "VOL-SIDES": "The NRRD does not name the patient's sides (RAS, LAS or LPS). LPS is assumed; check left and right.",

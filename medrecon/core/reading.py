@@ -16,6 +16,7 @@ from pydantic import Field
 from medrecon.core.findings import Finding, Verdict, judge
 from medrecon.core.profile import ProfileKind
 from medrecon.core.settings import Config
+from medrecon.core.volume import Quantity
 
 Kind = Literal["slices", "projections", "volume"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -30,12 +31,14 @@ class ReadOptions(Config):
     spacing_mm : (slice, row, column), for image stacks, which carry none, and for files without spacing
     thickness_mm : overrides the slice thickness of the headers, and is recorded
     profile : overrides the slice profile (CT: bell, everything else: gaussian)
+    quantity : what the values of a volume file measure, for files that do not say; DICOM says it
     """
 
     allow: tuple[str, ...] = ()
     spacing_mm: tuple[Positive, Positive, Positive] | None = None
     thickness_mm: Positive | None = None
     profile: ProfileKind | None = None
+    quantity: Quantity | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,8 +144,11 @@ def finish(info: SeriesInfo, options: ReadOptions, values: NDArray[Any]) -> Volu
     content = info.content
     if not isinstance(content, VolumeFile) or content.grid is None:
         raise InputError("INP-SERIES", "the series has no place in space.", "Pass a result of `find` that is not refused.")
-    volume = measured_volume(values, content.grid, content.quantity)
+    volume = measured_volume(values, content.grid, options.quantity or content.quantity)
     findings = info.findings
+    if options.quantity is not None and options.quantity is not content.quantity:
+        fact = f"the values were declared to be {options.quantity}, the file says {content.quantity}."
+        findings = (*findings, Finding("VOL-QUANTITY", Verdict.OK, fact))
     if volume.seen is not None:
         missing = int(volume.seen.size - np.count_nonzero(volume.seen))
         fact = f"{missing} of {volume.seen.size} voxels are not finite and count as not measured."

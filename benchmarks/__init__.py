@@ -1,0 +1,1 @@
+"""Scripts that measure what is promised; each prints a table and writes JSON where asked."""

@@ -186,7 +186,8 @@ def simulate(
         raise UsageError("ARG-NAME", f"cannot simulate {kind[:40]!r}", f"Known: slices, {', '.join(later)}.")
     from medrecon.simulate import simulate_file
 
-    simulate_file(volume, out, thickness_mm=thickness, gap_mm=gap, profile=profile, noise=noise, seed=seed)
+    shape = _read_options(profile=profile).profile
+    simulate_file(volume, out, thickness_mm=thickness, gap_mm=gap, profile=shape, noise=noise, seed=seed)
 
 
 @app.command()

@@ -111,14 +111,13 @@ class Result:
 
     def _write(self, name: str, folder: Path) -> dict[str, Path]:
         writer = writers.get(name)
-        if writer.writes == "volume":
-            targets = [(name, self.volume, folder / writer.target)]
-        else:
-            keys = (name if k == 0 else f"{name}-{k + 1}" for k in range(len(self.surfaces)))
-            targets = [(key, s, folder / writer.target.format(name=s.name)) for key, s in zip(keys, self.surfaces, strict=True)]
-        for _, thing, target in targets:
+        things = (self.volume,) if writer.writes == "volume" else self.surfaces
+        written: dict[str, Path] = {}
+        for number, thing in enumerate(things, start=1):
+            target = folder / writer.target.format(name=getattr(thing, "name", ""))
             writer.write(thing, target, self._context())
-        return {key: target for key, _, target in targets}
+            written[name if number == 1 else f"{name}-{number}"] = target
+        return written
 
     def _write_report(self, folder: Path) -> dict[str, Path]:
         from medrecon.quality.report import render

@@ -82,7 +82,7 @@ class _PlainLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:  # noqa: ANN401 (as in PyYAML)
         if self.check_event(yaml.AliasEvent):
-            raise ComposerError(None, None, "aliases are not allowed", self.peek_event().start_mark)
+            raise ComposerError(None, None, "aliases are not allowed", self.peek_event().start_mark)  # type: ignore[no-untyped-call]  # PyYAML's stubs leave it untyped
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

@@ -35,20 +35,21 @@ FINE_MM = 0.5  # distance of the planes over which a thick slice is integrated
 THICKNESS_MM = 5.0
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
-MR_SHAPE = (30, 208, 168)  # slices, rows, columns, 1 mm pixels
+MR_SHAPE = (31, 208, 168)  # slices, rows, columns, 1 mm pixels
 MR_TURNS_DEG = (-8.0, 3.0, 2.0)  # nod, roll, yaw of the slice packet
-MR_CENTRE_LPS_MM = (0.0, 17.0, 9.0)
+MR_CENTRE_LPS_MM = (0.0, 17.0, 11.0)
 MR_SCALE = 4.0  # grey levels per level of the template
 MR_NOISE = 5.0  # grey levels, about half a percent of white matter
 
-CT_SHAPE = (30, 192, 192)
+CT_SHAPE = (32, 192, 192)
 CT_PIXEL_MM = 1.25
 CT_TILT_DEG = 17.0
 CT_FIRST_MM = -60.0  # table position of the first slice
 CT_NOISE_HU = 5.0
 CT_INTERCEPT = -1024
 CT_PADDING = -2000  # stored value outside the scanner's circle, as GE writes it
-CT_TRUTH_SHAPE = (128, 192, 192)
+CT_TRUTH_FIRST_MM = -91.25  # reaches below the lowest corner of the lowest slice in the head
+CT_TRUTH_SHAPE = (152, 192, 192)
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def main() -> None:
 
 
 def mr_brain_thick() -> Iterator[tuple[str, bytes]]:
-    """Yield name and bytes of each file of the MR sample: 30 oblique slices, 5 mm thick without a gap, and 1 mm truth."""
+    """Yield name and bytes of each file of the MR sample: 31 oblique slices, 5 mm thick without a gap, and 1 mm truth."""
     slices, rows, columns = MR_SHAPE
     turn = rotation(MR_TURNS_DEG)
     across, down, normal = turn.T
@@ -110,7 +111,7 @@ def mr_brain_thick() -> Iterator[tuple[str, bytes]]:
 
 
 def ct_head_tilted() -> Iterator[tuple[str, bytes]]:
-    """Yield name and bytes of each file of the CT sample: 30 slices with a tilted gantry, and upright truth."""
+    """Yield name and bytes of each file of the CT sample: 32 slices with a tilted gantry, and upright truth."""
     slices, rows, columns = CT_SHAPE
     tilt = np.deg2rad(CT_TILT_DEG)
     across, down = np.array([1.0, 0.0, 0.0]), np.array([0.0, np.cos(tilt), -np.sin(tilt)])
@@ -118,14 +119,14 @@ def ct_head_tilted() -> Iterator[tuple[str, bytes]]:
     half = CT_PIXEL_MM * (columns - 1) / 2
     positions = table[:, None] * [0.0, 0.0, 1.0] - half * (across + down)
     place = Placement(across, down, positions, CT_PIXEL_MM)
-    depths = np.arange(-THICKNESS_MM, THICKNESS_MM + FINE_MM / 2, FINE_MM)
+    depths = np.arange(-THICKNESS_MM, THICKNESS_MM + 0.5, 1.0)  # finer than the ramp of an edge
     weights = bell(depths / THICKNESS_MM)
     thick = np.stack([average(head_planes(place, k, depths), weights) for k in range(slices)])
     noisy = thick + np.random.default_rng(20260102).standard_normal(thick.shape) * CT_NOISE_HU
     stored = as_int16(noisy - CT_INTERCEPT)
     stored[:, ~circle(rows, columns)] = CT_PADDING
     yield from series_files("ct_head_tilted", stored, place)
-    origin = np.array([-half, -half, CT_FIRST_MM - 1.25])
+    origin = np.array([-half, -half, CT_TRUTH_FIRST_MM])
     axes = (np.eye(3)[0], np.eye(3)[1], np.eye(3)[2])
     upright = Placement(axes[0], axes[1], origin + np.arange(CT_TRUTH_SHAPE[0])[:, None] * CT_PIXEL_MM * axes[2], CT_PIXEL_MM)
     truth = np.stack([head_planes(upright, k, np.zeros(1), CT_TRUTH_SHAPE[1:])[0] for k in range(CT_TRUTH_SHAPE[0])])

@@ -486,6 +486,7 @@ def test_what_is_no_picture_of_a_plane_is_counted_as_other(shared_data: Path, tm
     assert {s.what for s in skipped} >= {
         "colour image",
         "image without a place in the patient",
+        "DICOM directory",
         "DICOM object without pixels",
         "palette image",
     }

@@ -11,7 +11,6 @@ from medrecon.readers.dicom.tags import Tags, items_of, parse, quiet_library
 from medrecon.safety import gate
 from medrecon.safety.limits import Limits
 
-_DICOMDIR = "1.2.840.10008.1.3.10"
 _FORBIDDEN = frozenset(("", ".", ".."))
 
 
@@ -32,17 +31,13 @@ def referenced_files(path: Path, limits: Limits | None = None) -> list[Path] | N
 
 
 def _records(path: Path, limits: Limits) -> tuple[Dataset, ...] | None:
-    """Return the directory records, None where the file is no DICOMDIR or does not pass the gate: `find` tells why."""
+    """Return the directory records, None where a file has none or does not pass the gate: `find` tells why."""
     try:
         gated = gate.gate(gate.load(path, limits), limits)
         if gated is None or gated.has_pixels:
             return None
         with quiet_library():
-            directory = parse(gated.header, 1)
-            meta = getattr(directory, "file_meta", Dataset())
-            if Tags(meta, 1).text_of("MediaStorageSOPClassUID") != _DICOMDIR:
-                return None
-            return items_of(directory, "DirectoryRecordSequence")
+            return items_of(parse(gated, 1), "DirectoryRecordSequence") or None
     except MedreconError:
         return None
 

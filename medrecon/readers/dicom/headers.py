@@ -23,7 +23,6 @@ from medrecon.readers.dicom import mosaic, traits
 from medrecon.readers.dicom.tags import Tags, flatten, items_of, parse, shown
 from medrecon.safety.gate import GatedFile
 
-_DICOMDIR = "1.2.840.10008.1.3.10"
 #: Objects whose pixels are no picture of a plane in the patient, unless they say where they stand.
 _PLACELESS = (
     "1.2.840.10008.5.1.4.1.1.7",  # secondary capture, with its multi-frame kin
@@ -171,7 +170,7 @@ def contents_of(gated: GatedFile, listed: ListedFile, byte_count: int, options: 
     DicomError
         ``DCM-PARSE`` where not even the series of the file can be told.
     """
-    header = parse(gated.header, listed.number)
+    header = parse(gated, listed.number)
     tags = Tags(header, listed.number)
     sop_class = tags.text_of("SOPClassUID")
     reason = _no_picture(gated, sop_class, tags)
@@ -190,7 +189,7 @@ def contents_of(gated: GatedFile, listed: ListedFile, byte_count: int, options: 
 
 def _no_picture(gated: GatedFile, sop_class: str, tags: Tags) -> str:
     """Say in words why a file is no picture of a plane in the patient; empty if it may be one."""
-    if sop_class == _DICOMDIR:
+    if "DirectoryRecordSequence" in tags:
         return "DICOM directory"
     if not gated.has_pixels:
         return "DICOM object without pixels"
@@ -200,7 +199,7 @@ def _no_picture(gated: GatedFile, sop_class: str, tags: Tags) -> str:
         return "palette image"
     if gated.bits_allocated == 1:
         return "mask of single bits"
-    placed = "ImagePositionPatient" in tags.values or "PerFrameFunctionalGroupsSequence" in tags.values
+    placed = "ImagePositionPatient" in tags or "PerFrameFunctionalGroupsSequence" in tags
     if not placed and any(sop_class == root or sop_class.startswith(f"{root}.") for root in _PLACELESS):
         return "image without a place in the patient"
     return ""
@@ -336,7 +335,7 @@ def _thickness(tags: Tags) -> float | None:
 
 def _scaling(tags: Tags) -> Scaling:
     """Return the rescale of one image; a slope of 0 or a value that is no number is refused."""
-    if "ModalityLUTSequence" in tags.values:
+    if "ModalityLUTSequence" in tags:
         raise DicomError(
             "DCM-RESCALE",
             f"file {tags.number} maps its values through a table.",
@@ -394,7 +393,7 @@ def _notes(file: StoredFile, tags: Tags, options: ReadOptions) -> list[Finding]:
     if file.layout.tail_bytes:
         fact = f"file {file.number}: {file.layout.tail_bytes} byte(s) after the announced pixels were dropped."
         notes.append(Finding("DCM-PIXELS", Verdict.OK, fact, {"file": file.number, "tail_bytes": file.layout.tail_bytes}))
-    if options.spacing_mm and not any(name in tags.values for name in ("PixelSpacing", "PerFrameFunctionalGroupsSequence")):
+    if options.spacing_mm and not any(name in tags for name in ("PixelSpacing", "PerFrameFunctionalGroupsSequence")):
         fact = f"pixel spacing {options.spacing_mm[1]:g} x {options.spacing_mm[2]:g} mm is the caller's; the header has none."
         notes.append(Finding("DCM-OVERRIDE", Verdict.OK, fact))
     return notes

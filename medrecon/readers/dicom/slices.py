@@ -112,14 +112,13 @@ class _Canvas:
         for k, image in wanted:
             (row, column), (rows, columns) = image.corner, image.shape
             stored = frames[image.frame, row : row + rows, column : column + columns]
-            real = values.real_values(stored, image)
+            real = self.pixels[k] if self.images[k] == 1 else np.empty(image.shape, dtype=np.float32)
+            values.real_values(stored, image, real)
             padded = values.padding_of(stored, image)
             if padded is not None and self.measured is not None:
                 self.measured[k] &= ~padded
                 real[padded] = np.nan_to_num(real[padded])  # padding of float pixels may be no number
-            if self.images[k] == 1:
-                self.pixels[k] = real
-            else:
+            if self.images[k] > 1:
                 self.pixels[k] += real / self.images[k]
 
 

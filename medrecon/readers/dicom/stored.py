@@ -84,6 +84,13 @@ def _without_foreign_bits(raw: NDArray[Any], file: StoredFile) -> NDArray[Any]:
     if raw.dtype.kind == "f" or layout.bits_stored == layout.bits_allocated:
         return raw
     foreign = layout.bits_allocated - layout.bits_stored
+    low, high = (
+        (-1 << layout.bits_stored - 1, (1 << layout.bits_stored - 1) - 1)
+        if raw.dtype.kind == "i"
+        else (0, (1 << layout.bits_stored) - 1)
+    )
+    if low <= raw.min() and raw.max() <= high:
+        return raw
     shifted: NDArray[Any] = (raw.astype(raw.dtype.newbyteorder("=")) << foreign) >> foreign
     return shifted
 

@@ -7,18 +7,23 @@ name is remembered in `Tags.odd`. No message holds a value that is text.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import logging
 import math
 import struct
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from pydicom import Dataset, dcmread
-from pydicom.datadict import tag_for_keyword
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.filereader import read_dataset
 
 from medrecon.core.errors import DicomError
+from medrecon.safety.gate import GatedFile
+from medrecon.safety.syntaxes import COMPRESSED, EXPLICIT_LITTLE
 
 #: What pydicom raises on damaged files, measured on hundreds of them.
 LIBRARY_ERRORS = (
@@ -36,6 +41,15 @@ LIBRARY_ERRORS = (
 )
 
 
+#: Representations whose values are text with backslashes between them; needed as numbers or for comparison only.
+_PLAIN_TEXT = frozenset(("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "PN", "SH", "TM", "UI"))
+
+
+_EXPLICIT = frozenset((EXPLICIT_LITTLE, *COMPRESSED))
+_ODD_START = frozenset(("no-preamble", "no-syntax", "other-syntax"))
+_LONG_META = frozenset((b"OB", b"OW", b"UN", b"SQ", b"UT"))
+
+
 @contextlib.contextmanager
 def quiet_library() -> Iterator[None]:
     """Drop pydicom's warnings and log lines, which may quote header text; what matters of them becomes a finding."""
@@ -49,7 +63,7 @@ def quiet_library() -> Iterator[None]:
             log.removeFilter(_nothing)
 
 
-def parse(header: bytes, number: int) -> Dataset:
+def parse(gated: GatedFile, number: int) -> Dataset:
     """Parse what a gated file has before its pixels; values are converted later, one by one.
 
     Raises
@@ -57,8 +71,12 @@ def parse(header: bytes, number: int) -> Dataset:
     DicomError
         ``DCM-PARSE`` with the file's number.
     """
+    stream = io.BytesIO(gated.header)
     try:
-        return dcmread(io.BytesIO(header), force=True)
+        if gated.transfer_syntax_uid in _EXPLICIT and not _ODD_START & set(gated.notes):
+            stream.seek(_after_meta(gated.data))
+            return read_dataset(stream, is_implicit_VR=False, is_little_endian=True)  # half the time of dcmread
+        return dcmread(stream, force=True)
     except LIBRARY_ERRORS as error:
         raise DicomError("DCM-PARSE", f"file {number} cannot be parsed ({type(error).__name__}).", _AGAIN) from error
 
@@ -78,6 +96,11 @@ class Tags:
         self.values = values
         self.number = number
         self.odd: set[str] = set()
+        self._elements: Mapping[int, Any] = dict(values.items())
+        self._creators: Mapping[tuple[int, str], int] | None = None
+
+    def __contains__(self, keyword: str) -> bool:
+        return _tag_of(keyword) in self._elements
 
     def need_floats(self, keyword: str, count: int) -> tuple[float, ...]:
         """Return `count` finite numbers; raise ``DCM-TAG`` where they are missing."""
@@ -130,8 +153,14 @@ class Tags:
 
     def private_of(self, group: int, element: int, creator: str) -> object:
         """Return the value of a private tag, None where it is absent or unreadable."""
+        if self._creators is None:
+            self._creators = self._private_blocks()
+        block = self._creators.get((group, creator))
+        tag = 0 if block is None else group << 16 | block << 8 | element
+        if tag not in self._elements:
+            return None
         try:
-            return self.values.get_private_item(group, element, creator).value
+            return self.values[tag].value
         except LIBRARY_ERRORS:
             return None
 
@@ -143,13 +172,42 @@ class Tags:
             raise self._unreadable(keyword) from error
 
     def _value(self, keyword: str) -> object:
+        """Return a value as it is: of plain text the bytes are split at once, the rest is converted by pydicom."""
+        tag = _tag_of(keyword)
+        element = self._elements.get(tag)
+        if element is None:
+            return None
+        if isinstance(element.value, bytes) and (element.VR or _representation(tag)) in _PLAIN_TEXT:
+            text = element.value.decode("latin-1")
+            return [part.strip(" \0") for part in text.split("\\")] if text.strip(" \0") else None
         try:
-            return self.values.get(keyword)
+            return self.values[tag].value
         except LIBRARY_ERRORS as error:
             raise self._unreadable(keyword) from error
 
+    def _private_blocks(self) -> dict[tuple[int, str], int]:
+        """Return which block of a private group belongs to whom."""
+        blocks = {}
+        for tag, element in self._elements.items():
+            if tag & 0x10000 and 0x10 <= tag & 0xFFFF <= 0xFF:
+                name = element.value.decode("latin-1") if isinstance(element.value, bytes) else str(element.value)
+                blocks[tag >> 16, name.strip(" \0")] = tag & 0xFF
+        return blocks
+
     def _unreadable(self, keyword: str) -> DicomError:
         return DicomError("DCM-PARSE", f"{shown(keyword)} in file {self.number} cannot be understood.", _AGAIN)
+
+
+@functools.cache
+def _tag_of(keyword: str) -> int:
+    """Return the number of a tag, 0 for a keyword that the standard does not know."""
+    return tag_for_keyword(keyword) or 0
+
+
+@functools.cache
+def _representation(tag: int) -> str:
+    """Return how the standard represents a tag, for files that do not say it."""
+    return dictionary_VR(tag)
 
 
 def flatten(layers: Sequence[Dataset]) -> Dataset:
@@ -173,6 +231,17 @@ def shown(keyword: str) -> str:
 
 
 _AGAIN = "Export the series again from its archive."
+
+
+def _after_meta(data: bytes) -> int:
+    """Return where the data set begins: behind the elements of group 0002, whose form the gate has checked."""
+    at = 132
+    while data[at : at + 2] == b"\x02\x00":
+        long = data[at + 4 : at + 6] in _LONG_META
+        at += (
+            12 + int.from_bytes(data[at + 8 : at + 12], "little") if long else 8 + int.from_bytes(data[at + 6 : at + 8], "little")
+        )
+    return at
 
 
 def _nothing(_: logging.LogRecord) -> bool:

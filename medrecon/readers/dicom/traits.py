@@ -27,12 +27,13 @@ _GE_COMPONENTS = ("magnitude", "phase", "real", "imaginary")
 
 def of_image(tags: Tags) -> dict[str, Hashable]:
     """Return the traits of one image that are present, by name."""
+    is_mr = tags.text_of("Modality") == "MR"
     found: dict[str, Hashable | None] = {
-        "component": _component(tags),
+        "component": _component(tags) if is_mr else None,
         "echo": tags.integer_of("EchoNumbers"),
         "time": _first(tags, "TemporalPositionIndex", "TemporalPositionIdentifier"),
-        "b": _b_value(tags),
-        "direction": _rounded(tags.numbers_of("DiffusionGradientOrientation"), 4) or _private_direction(tags),
+        "b": _b_value(tags) if is_mr else None,
+        "direction": _direction(tags) if is_mr else None,
         "stack": tags.text_of("StackID") or None,
         "acquisition": _first(tags, "FrameAcquisitionNumber", "AcquisitionNumber"),
         "trigger": _first(tags, "NominalCardiacTriggerDelayTime", "TriggerTime"),
@@ -58,8 +59,6 @@ def _component(tags: Tags) -> str | None:
     number = tags.private_of(0x0043, 0x2F, "GEMS_PARM_01")
     if isinstance(number, int) and 0 <= number < len(_GE_COMPONENTS):
         return _GE_COMPONENTS[number]
-    if tags.text_of("Modality") != "MR":
-        return None
     return next((_COMPONENTS[word] for word in _type_words(tags)[2:] if word in _COMPONENTS), None)
 
 
@@ -80,7 +79,10 @@ def _b_value(tags: Tags) -> float | None:
     return None
 
 
-def _private_direction(tags: Tags) -> tuple[float, ...] | None:
+def _direction(tags: Tags) -> tuple[float, ...] | None:
+    said = _rounded(tags.numbers_of("DiffusionGradientOrientation"), 4)
+    if said:
+        return said
     numbers = _plain_numbers(tags.private_of(0x0019, 0x0E, "SIEMENS MR HEADER"))
     ge = [_plain_numbers(tags.private_of(0x0019, element, "GEMS_ACQU_01")) for element in (0xBB, 0xBC, 0xBD)]
     return _rounded(numbers, 4) or _rounded([number for one in ge for number in one[:1]], 4) or None

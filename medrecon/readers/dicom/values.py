@@ -27,18 +27,17 @@ def padding_of(stored: NDArray[Any], image: Image) -> NDArray[np.bool_] | None:
     return padded if padded.any() else None
 
 
-def real_values(stored: NDArray[Any], image: Image) -> NDArray[np.float32]:
-    """Invert where low values are meant to be bright, and rescale; (rows, columns) float32."""
+def real_values(stored: NDArray[Any], image: Image, out: NDArray[np.float32]) -> None:
+    """Invert where low values are meant to be bright, and rescale, into `out` (rows, columns)."""
     if image.file.inverted:
         stored = _inverted(stored, image)
     exact = np.float32 if stored.dtype.itemsize <= 2 else np.float64  # float32 holds 16-bit integers exactly
     slope, intercept = image.scaling.slope, image.scaling.intercept
-    real: NDArray[Any] = stored.astype(exact)
-    if slope != 1:
-        np.multiply(real, exact(slope), out=real)
-    if intercept != 0:
-        np.add(real, exact(intercept), out=real)
-    return real.astype(np.float32, copy=False)
+    if slope == 1:
+        np.add(stored, exact(intercept), out=out, dtype=exact, casting="unsafe")
+        return
+    real = np.multiply(stored, exact(slope), dtype=exact)
+    np.add(real, exact(intercept), out=out, casting="unsafe")
 
 
 def looks_1024_too_high(pixels: NDArray[np.float32]) -> Finding | None:
@@ -58,7 +57,7 @@ def constant_corners(pixels: NDArray[np.float32]) -> Finding | None:
     """Find one lowest value in all corners of all slices, as outside a reconstruction circle, which no tag calls padding."""
     corners = pixels[:, :: pixels.shape[1] - 1 or 1, :: pixels.shape[2] - 1 or 1]
     value = float(corners.min())
-    if value != float(corners.max()) or value != float(pixels.min()):
+    if value != float(corners.max()) or value != float(pixels[:, ::_SAMPLED, ::_SAMPLED].min()):
         return None
     fact = f"the corners of all slices hold the lowest value, {value:g}; no tag calls it padding, so it counts as measured."
     return Finding("DCM-CORNERS", Verdict.OK, fact, {"value": value})

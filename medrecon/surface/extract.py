@@ -163,8 +163,9 @@ def _inside_is_high(volume: Volume, tissue: Tissue) -> tuple[Field, float]:
         values = np.where(known, values, np.float32(low))
     if not low < level <= high:
         raise GeometryError("SRF-EMPTY", f"nothing to enclose: {tissue} in a volume of {_span(volume)}", _EMPTY_HINT)
-    # voxels exactly at the level would give triangles without area, which merge when a file of single precision is read
-    return values, level - 1e-4 * (high - low)
+    if (values == np.float32(level)).any():
+        level -= 1e-4 * (high - low)  # else triangles without area, which merge when a file of single precision is read
+    return values, level
 
 
 def _known(volume: Volume, tissue: Tissue, all_finite: bool) -> NDArray[np.bool_] | None:

@@ -33,7 +33,7 @@ def matrices(views: ViewGeometry) -> Float64:
     if views.sources_lps_mm is None:
         last[:, 3] = 1
         origin, scale, piercing = views.centres_lps_mm, np.ones(len(views)), np.zeros((len(views), 2))
-        axes = [_oblique(views, views.u), _oblique(views, views.v)]
+        axes = [oblique(views, views.u), oblique(views, views.v)]
     else:
         last[:, :3], last[:, 3] = n, -_dot(n, views.sources_lps_mm)
         origin, scale, piercing = views.sources_lps_mm, views.source_detector_mm, views.piercing_mm
@@ -78,7 +78,7 @@ def _meet_cylinder(views: ViewGeometry, start: Float64, along: Float64) -> tuple
     return radius * np.arctan2(hit[..., 0], hit[..., 1]), hit[..., 2]
 
 
-def _oblique(views: ViewGeometry, vector: Float64) -> Float64:
+def oblique(views: ViewGeometry, vector: Float64) -> Float64:
     """Return the covector that reads a detector coordinate off a point by sliding it along the ray."""
     rays, normals = np.asarray(views.ray_directions), views.normals
     oblique: Float64 = vector - (_dot(rays, vector) / _dot(rays, normals))[:, None] * normals

@@ -32,6 +32,7 @@ _WANTED: dict[Plane, NDArray[np.float64]] = {
     "coronal": np.array([[0, 1, 0], [0, 0, -1], [1, 0, 0]], dtype=np.float64),
     "sagittal": np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], dtype=np.float64),
 }
+_FURTHEST_PLANE = 12  # how far to look for a plane that was measured
 _LETTERS = ("LR", "PA", "SI")
 _BRAIN_AND_SOFT_TISSUE = (-160.0, 240.0)  # the usual soft tissue window, Hounsfield units
 
@@ -155,6 +156,16 @@ def positions(volume: Volume, view: View, window: Window, count: int) -> list[in
     first, last = int(shown[0]), int(shown[-1])
     chosen = [round(first + (last - first) * (k + 1) / (count + 1)) for k in range(count)]
     return chosen[::-1] if view.flipped[0] else chosen
+
+
+def within_a_slice(scan: SliceScan, grid: Grid, view: View, index: int) -> int:
+    """Return the nearest plane whose middle was measured: a plane that lies wholly in a gap has no picture to compare with."""
+    count = grid.shape[view.axes[0]]
+    planes = sorted(range(count), key=lambda k: abs(k - index))[: 2 * _FURTHEST_PLANE + 1]
+    middles = np.tile((np.asarray(grid.shape) - 1) / 2, (len(planes), 1))
+    middles[:, view.axes[0]] = planes
+    _, there = nearest_measured(scan, grid.to_lps(middles))
+    return planes[int(np.argmax(there))] if there.any() else index
 
 
 def reconstructed(volume: Volume, view: View, index: int, window: Window, mm_per_pixel: float) -> Tile:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _TILE_PX, _HERO_PX, _SLICE_PX, _SURFACE_PX = 360, 620, 240, 360
 _PER_PLANE, _RESIDUAL_SLICES, _DRAWN_SURFACES = 4, 6, 2
 _BAR_MM = 50
-_LEAST_RESIDUAL_SHARE = 0.005  # of the window: what is smaller stays dark, for no eye sees it in the picture either
+_LEAST_RESIDUAL_SHARE = 0.002  # of the window: what is smaller stays dark, for no eye sees it in the picture either
 
 #: Not seen, interpolated, measured: colours that also differ for the colour-blind and in print.
 COVERAGE_COLOURS = ((96, 104, 122), (236, 158, 48), (38, 140, 170))
@@ -173,6 +173,7 @@ def _summary(verdict: Verdict, findings: Sequence[Finding]) -> str:
 def _finding(finding: Finding, allowed: Iterable[str]) -> dict[str, Any]:
     """One finding with its numbers in words."""
     return finding.as_json() | {
+        "word": "note" if finding.verdict is Verdict.OK else str(finding.verdict),
         "numbers": [(_words(key), number(value, 4)) for key, value in finding.numbers.items()],
         "is_allowed": bool(finding.allow) and finding.allow in tuple(allowed),
     }
@@ -244,7 +245,7 @@ def _hero(scan: SliceScan, volume: Volume, window: pictures.Window) -> tuple[Sho
 def _row(scan: SliceScan, volume: Volume, plane: pictures.Plane, window: pictures.Window) -> Row:
     view = pictures.view_of(volume.grid.directions, plane)
     scale = pictures.scale_for(volume.grid, _TILE_PX)
-    chosen = pictures.positions(volume, view, window, _PER_PLANE)
+    chosen = [pictures.within_a_slice(scan, volume.grid, view, k) for k in pictures.positions(volume, view, window, _PER_PLANE)]
     before = [pictures.measured(scan, volume.grid, view, k, window, scale) for k in chosen]
     after = [pictures.reconstructed(volume, view, k, window, scale) for k in chosen]
     return Row(

@@ -25,6 +25,7 @@ from medrecon.quality.pictures import (
     positions,
     reconstructed,
     view_of,
+    within_a_slice,
 )
 from tests.makers_report import ball_scan, ball_volume
 
@@ -135,6 +136,17 @@ def test_slices_are_shown_as_thick_as_they_are_with_nothing_in_the_gaps() -> Non
     away = np.abs(heights[:, None] - centres).min(axis=1)
     assert (there == (away <= 2.0 + 1e-6)).all()
     assert (values[there & (np.abs(heights) < 20)] == 40).all()
+
+
+def test_a_plane_in_a_gap_gives_way_to_the_nearest_one_that_was_measured() -> None:
+    volume, scan = ball_volume(), ball_scan()  # 1.5 mm planes, 4 mm slices every 5 mm
+    view = view_of(volume.grid.directions, "axial")
+    heights = -27.75 + 1.5 * np.arange(38)
+    for index in range(38):
+        chosen = within_a_slice(scan, volume.grid, view, index)
+        away = np.abs(heights[chosen] - np.arange(-27.5, 30, 5)).min()
+        assert away <= 2.0
+        assert abs(chosen - index) <= 1
 
 
 def test_the_nearest_pixel_is_found_among_tilted_and_crossing_stacks(rng: np.random.Generator) -> None:

@@ -1,4 +1,4 @@
-"""Make real, conformant CT and MR files whose geometry and values the test knows.
+"""Make CT and MR files whose geometry and values the test knows; the classic ones are conformant in every attribute.
 
 Everything follows from the arguments: the same call writes the same bytes. Pixels are a body with three markers of
 different size and value at the patient's left, head and front, so that no flip or turn goes unnoticed.

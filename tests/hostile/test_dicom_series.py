@@ -6,6 +6,7 @@ The cases are numbered as in the project's list of inputs to survive (D1 to D12,
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import shutil
@@ -272,6 +273,21 @@ def test_pixels_longer_by_a_frame_are_refused(tmp_path: Path) -> None:
         image.PixelData = image.PixelData * 2
 
     assert one(broken(tmp_path, twice)).verdict is Verdict.REFUSED
+
+
+def test_a_damaged_object_that_only_refers_to_a_series_does_not_refuse_it(tmp_path: Path) -> None:
+    good = make_series(tmp_path / "good", shape=SHAPE)
+
+    def refer(image: Dataset) -> None:
+        reference = Dataset()
+        reference.SeriesInstanceUID = uid("series", 0, 0, "CT")
+        image.ReferencedSeriesSequence = [reference]
+        image.PixelData = image.PixelData[:-6]
+
+    bad = broken(tmp_path / "bad", refer, seed=1)
+    infos, skipped = find([*good, bad[2]])
+    assert [(info.verdict, info.file_count) for info in infos] == [(Verdict.OK, 5)]
+    assert [s.code for s in skipped] == ["DCM-PIXELS"]
 
 
 def test_real_files_with_a_tail_load_and_truncated_ones_do_not() -> None:
@@ -542,7 +558,7 @@ def test_a_patients_name_shows_in_no_message_finding_repr_name_or_log(
                 texts.append(repr(read(info)))
             except MedreconError as error:
                 texts += [str(error), repr(error)]
-    texts += [repr(infos), repr(skipped), str([info.as_json() for info in infos]), caplog.text, *capfd.readouterr()]
+    texts += [repr(infos), repr(skipped), json.dumps([info.as_json() for info in infos]), caplog.text, *capfd.readouterr()]
     shown = "\n".join(texts).upper()
     assert len(infos) == 6
     for secret in (*POISON.split("^"), POISON_ID, "1950"):

@@ -70,6 +70,10 @@ TRAITS: dict[str, tuple[list[Callable[[Dataset], None]], list[tuple[str, ...]]]]
         [(f"time {k}",) for k in range(1, 13)],
     ),
     "acquisitions": ([setter(AcquisitionNumber=k) for k in (3, 4)], [("acquisition 3",), ("acquisition 4",)]),
+    "large acquisition numbers": (
+        [setter(AcquisitionNumber=k) for k in (20260101, 20260102)],
+        [("acquisition 20260101",), ("acquisition 20260102",)],
+    ),
     "b-values": ([setter(DiffusionBValue=b) for b in (0.0, 500.0, 1000.0)], [("b 0",), ("b 500",), ("b 1000",)]),
     "triggers": ([setter(TriggerTime=t) for t in (0, 40.5)], [("trigger 0 ms",), ("trigger 40.5 ms",)]),
     "times of day": ([setter(ContentTime=f"1011{s}") for s in (12, 14, 16)], [("time 1",), ("time 2",), ("time 3",)]),

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medrecon.core.findings import Finding, Verdict
-from medrecon.readers.dicom.headers import Image, acquired_times
+from medrecon.readers.dicom.headers import Image
 from medrecon.readers.dicom.split import is_regular
 
 Float64 = NDArray[np.float64]
@@ -110,7 +110,9 @@ def judge_geometry(stack: Stack) -> list[Finding]:
 
 def zero_filled(image: Image) -> Finding | None:
     """Say where pixels are shown finer than they were measured."""
-    rows, columns = acquired_times(image.acquired, image.shape)
+    if image.acquired is None:
+        return None
+    rows, columns = (max(1.0, shown / measured) for shown, measured in zip(image.shape, image.acquired, strict=True))
     if max(rows, columns) < 1 + REGULAR:
         return None
     between_rows, between_columns = image.spacing_mm[0] * rows, image.spacing_mm[1] * columns

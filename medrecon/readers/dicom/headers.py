@@ -7,7 +7,6 @@ series but cannot be placed is kept with the reason, so that its series is refus
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -410,11 +409,3 @@ def _is_inheritable(tag: int, element: Any) -> bool:  # noqa: ANN401 (raw and co
         return False
     size = len(element.value) if isinstance(element.value, bytes | str) else 0
     return element.VR not in ("OB", "OW", "OF", "OD", "OL", "OV", "UN") and size <= _MOST_HEADER_BYTES
-
-
-def acquired_times(acquired: tuple[int, int] | None, shape: tuple[int, int]) -> tuple[float, float]:
-    """Return by how much rows and columns are shown finer than they were measured (1 where they are not)."""
-    if acquired is None:
-        return 1.0, 1.0
-    rows, columns = (max(1.0, shape[k] / acquired[k]) for k in (0, 1))
-    return (rows, columns) if math.isfinite(rows * columns) else (1.0, 1.0)

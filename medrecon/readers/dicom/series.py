@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,20 +24,24 @@ from medrecon.safety import gate
 from medrecon.safety.limits import Limits
 from medrecon.safety.text import short_id
 
-_UID = re.compile(rb"[0-9][0-9.]{8,62}[0-9]")
+#: A study UID and right behind it a series UID, as every image has them; references to other series look different.
+_OWN_SERIES = re.compile(
+    rb"(?:\x20\x00\x0d\x00|\x00\x20\x00\x0d).{4}[0-9.]{1,64}[\x00 ]?(?:\x20\x00\x0e\x00|\x00\x20\x00\x0e).{4}([0-9.]{1,64})",
+    re.DOTALL,
+)
 _SEARCHED_BYTES = 1 << 16
 _ORDER = (Verdict.REFUSED, Verdict.WARN, Verdict.OK)
 
 
 @dataclass(frozen=True, slots=True)
 class Damaged:
-    """A file that did not pass the gate, and the UIDs that can be seen in it."""
+    """A file that did not pass the gate, and the series UID that can be seen in it."""
 
     number: int
     code: str
     fact: str
     hint: str
-    uids: frozenset[bytes] = field(default=frozenset(), repr=False)
+    series_uid: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,6 +62,13 @@ class Plan:
     profile: SliceProfile
     quantity: Quantity
 
+    @classmethod
+    def of(cls, part: Part, damaged: tuple[Damaged, ...], options: ReadOptions) -> Plan:
+        """Settle how a part is read under the caller's options."""
+        stack = geometry.Stack.of([images[0] for images in part.slices])
+        thickness = _thickness(stack, options)
+        return cls(part, damaged, options, stack.poses(), thickness, _profile(part, options), _quantity(part))
+
     @property
     def files(self) -> tuple[StoredFile, ...]:
         """The files of the series in the order of the listing."""
@@ -70,7 +81,8 @@ def find(
     """List the volumes in `files` in a stable order, and the files that belong to none."""
     limits = limits or Limits()
     with quiet_library():
-        looked = [_look_at(file, options, limits) for file in files]
+        pool: dict[Hashable, Any] = {}
+        looked = [_pooled(_look_at(file, options, limits), pool) for file in files]
         contents = [one for one in looked if isinstance(one, Contents)]
         damaged = tuple(one for one in looked if isinstance(one, Damaged))
         parts = into_parts(without_doubles(contents, limits), lambda images: fingerprints(images, limits))
@@ -82,7 +94,7 @@ def find(
 
 def describe(part: Part, damaged: Sequence[Damaged], options: ReadOptions) -> SeriesInfo:
     """Judge one part under the caller's options."""
-    lost = tuple(one for one in damaged if part.key.series_uid.encode("ascii", "replace") in one.uids)
+    lost = tuple(one for one in damaged if one.series_uid and one.series_uid == part.key.series_uid.encode("ascii", "replace"))
     firsts = [stack[0] for stack in part.slices]
     findings = [*_of_files(part, lost), *part.findings, *_of_images(part, firsts)]
     layout = part.contents[0].file.layout
@@ -96,22 +108,24 @@ def describe(part: Part, damaged: Sequence[Damaged], options: ReadOptions) -> Se
         findings=tuple(_gathered(findings)),
         parts=part.labels,
         file_count=len(part.contents),
+        content=part,
     )
-    if not firsts:
-        return replace(info, content=part)
-    stack = geometry.Stack.of(firsts)
-    findings += geometry.judge_geometry(stack)
-    thickness, assumed = _thickness(stack, options)
-    quantity, units = _quantity(part, firsts)
-    findings += [*assumed, *units, *_overrides(options)]
-    known = stack.thickness_mm if options.thickness_mm is None else thickness
+    return _placed(info, Plan.of(part, lost, options), findings) if firsts else info
+
+
+def _placed(info: SeriesInfo, plan: Plan, findings: Sequence[Finding]) -> SeriesInfo:
+    """Add what is known of images that stand somewhere; the others are refused already."""
+    firsts = [stack[0] for stack in plan.part.slices]
+    stack, given = geometry.Stack.of(firsts), plan.options.thickness_mm
+    known = stack.thickness_mm if given is None else plan.thickness_mm
+    judged = [*findings, *geometry.judge_geometry(stack), *_assumed(stack, plan), *_units(plan), *_overrides(plan.options)]
     return replace(
         info,
         shape=(len(firsts), *firsts[0].shape),
         spacing_mm=(stack.step_mm, *firsts[0].spacing_mm),
         thickness_mm=None if np.isnan(known).any() else (float(known.min()), float(known.max())),
-        findings=tuple(_gathered(findings)),
-        content=Plan(part, tuple(lost), options, stack.poses(), thickness, _profile(part, options), quantity),
+        findings=tuple(_gathered(judged)),
+        content=plan,
     )
 
 
@@ -125,8 +139,19 @@ def _look_at(file: ListedFile, options: ReadOptions, limits: Limits) -> Contents
             return Skipped(file.number, "other data", "DCM-OTHER")
         return contents_of(gated, file, len(data), options)
     except MedreconError as error:
-        seen = frozenset(_UID.findall(data[:_SEARCHED_BYTES]))
-        return Damaged(file.number, error.code, error.fact, error.hint, seen)
+        seen = _OWN_SERIES.search(data, 0, _SEARCHED_BYTES)
+        return Damaged(file.number, error.code, error.fact, error.hint, seen.group(1) if seen else b"")
+
+
+def _pooled(one: Contents | Skipped | Damaged, pool: dict[Hashable, Any]) -> Contents | Skipped | Damaged:
+    """Let equal header values of many files share their memory."""
+    if not isinstance(one, Contents):
+        return one
+    return replace(one, elements={tag: _shared(tag, element, pool) for tag, element in one.elements.items()})
+
+
+def _shared(tag: int, element: Any, pool: dict[Hashable, Any]) -> Any:  # noqa: ANN401 (raw and converted elements of pydicom)
+    return pool.setdefault((tag, element.VR, element.value), element) if isinstance(element.value, bytes) else element
 
 
 def _listing_order(part: Part) -> tuple[object, ...]:
@@ -169,35 +194,46 @@ def _of_images(part: Part, firsts: Sequence[Image]) -> list[Finding]:
     return [*found, *([finer] if finer else [])]
 
 
-def _thickness(stack: geometry.Stack, options: ReadOptions) -> tuple[NDArray[np.float64], list[Finding]]:
-    """Return the thickness of every slice, and in words what had to be assumed."""
+def _thickness(stack: geometry.Stack, options: ReadOptions) -> NDArray[np.float64]:
+    """Return the thickness of every slice: given, from the header, as the other slices have it, or the usual step."""
     if options.thickness_mm is not None:
-        return np.full(len(stack.thickness_mm), options.thickness_mm), []
+        return np.full(len(stack.thickness_mm), options.thickness_mm)
     unknown = np.isnan(stack.thickness_mm)
     if not unknown.any() or len(unknown) == 1:  # a single slice is refused, and nothing is assumed for it
-        return stack.thickness_mm, []
-    assumed = float(np.nanmedian(stack.thickness_mm)) if not unknown.all() else geometry.usual_step(stack)
-    source = "that of the other slices" if not unknown.all() else "the usual step between slices"
-    fact = f"{int(unknown.sum())} slice(s) have no thickness; {assumed:.3f} mm is assumed, {source}."
+        return stack.thickness_mm
+    assumed = geometry.usual_step(stack) if unknown.all() else float(np.nanmedian(stack.thickness_mm))
+    return np.where(unknown, assumed, stack.thickness_mm)
+
+
+def _assumed(stack: geometry.Stack, plan: Plan) -> list[Finding]:
+    """Say in words which thickness had to be assumed."""
+    unknown = np.isnan(stack.thickness_mm) & np.isfinite(plan.thickness_mm)
+    if plan.options.thickness_mm is not None or not unknown.any():
+        return []
+    assumed, count = float(plan.thickness_mm[unknown][0]), int(unknown.sum())
+    source = "the usual step between slices" if unknown.all() else "that of the other slices"
+    fact = f"{count} slice(s) have no thickness; {assumed:.3f} mm is assumed, {source}."
     hint = "Pass thickness_mm (--thickness) where you know it."
-    found = Finding(
-        "DCM-THICKNESS", Verdict.WARN, fact, {"slices": int(unknown.sum()), "assumed_mm": round(assumed, 4)}, hint=hint
-    )
-    return np.where(unknown, assumed, stack.thickness_mm), [found]
+    return [Finding("DCM-THICKNESS", Verdict.WARN, fact, {"slices": count, "assumed_mm": round(assumed, 4)}, hint=hint)]
 
 
-def _quantity(part: Part, firsts: Sequence[Image]) -> tuple[Quantity, list[Finding]]:
-    """Return what the values measure: Hounsfield units only where the header says so."""
-    if part.key.modality != "CT":
-        return Quantity.ARBITRARY, []
-    if any(image.file.inverted for image in firsts):
-        return Quantity.ARBITRARY, []
+def _quantity(part: Part) -> Quantity:
+    """Return what the values measure: Hounsfield units only where the header of every image says so."""
+    firsts = [stack[0] for stack in part.slices]
+    if part.key.modality != "CT" or any(image.file.inverted for image in firsts):
+        return Quantity.ARBITRARY
+    return Quantity.HOUNSFIELD if {image.scaling.unit for image in firsts} == {"HU"} else Quantity.ARBITRARY
+
+
+def _units(plan: Plan) -> list[Finding]:
+    """Say why the values of a CT are not called Hounsfield units; inverted ones have a finding of their own."""
+    firsts = [stack[0] for stack in plan.part.slices]
     units = {image.scaling.unit for image in firsts}
-    if units == {"HU"}:
-        return Quantity.HOUNSFIELD, []
+    if plan.part.key.modality != "CT" or units == {"HU"}:
+        return []
     why = "without rescaling" if "" in units else "rescaled to something else than Hounsfield units"
     fact = f"the values of this CT are {why}, by their header; they are used as they are and not called Hounsfield units."
-    return Quantity.ARBITRARY, [Finding("DCM-UNITS", Verdict.WARN, fact)]
+    return [Finding("DCM-UNITS", Verdict.WARN, fact)]
 
 
 def _profile(part: Part, options: ReadOptions) -> SliceProfile:

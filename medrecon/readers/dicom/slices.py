@@ -30,7 +30,7 @@ from medrecon.readers.dicom.stored import load, native_frames, plain, regated
 from medrecon.safety import quarantine
 from medrecon.safety.limits import Limits, refuse_volume
 
-_GEOMETRY = frozenset(("DCM-GAP", "DCM-DUP", "DCM-FEW", "DCM-CLASH"))
+_GEOMETRY = frozenset(("DCM-GAP", "DCM-DUP", "DCM-FEW"))
 _MOST_THREADS = 4
 _BATCH = 128  # compressed files that one child decodes before the progress is told
 

@@ -241,7 +241,7 @@ def _labels(name: str, values: Iterable[Hashable]) -> dict[Hashable, str]:
     return {
         value: f"no {name}"
         if value is None
-        else f"{name} {value:g}{unit}"
+        else f"{name} {value:.10g}{unit}"
         if isinstance(value, int | float)
         else f"{name} {rank}"
         for rank, value in enumerate(ordered, start=1)

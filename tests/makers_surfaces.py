@@ -134,7 +134,7 @@ def chest(spacing_mm: tuple[float, float, float] = (3.0, 2.0, 2.0)) -> tuple[Vol
     voxels[table] = -100
     voxels[table & (np.abs(x) < 156) & (y > 84) & (y < 100)] = -1000
     height_mm = shape[0] * spacing_mm[0]
-    truth = {"lung": 2 * 45 * 60, "skin": 140 * 85, "bone": 18 * 18}
+    truth = {"lung": 2 * 45 * 60, "skin": 140 * 85 - 2 * 45 * 60, "bone": 18 * 18}  # the cut lungs are open to the outside
     return (
         Volume(voxels.astype(np.float32), grid, Quantity.HOUNSFIELD),
         {name: np.pi * area * height_mm / 1000 for name, area in truth.items()},

@@ -81,7 +81,7 @@ def choose(volume: Volume, config: SurfaceConfig) -> Tissue:
     in_hounsfield = volume.quantity is Quantity.HOUNSFIELD
     name = config.tissue if config.tissue != "auto" else ("skin" if in_hounsfield else "foreground")
     if name == "foreground":
-        return Tissue(name, low=_otsu(volume))
+        return Tissue(name, low=_between_classes(volume))
     if not in_hounsfield:
         raise UsageError(
             "SRF-QUANTITY",
@@ -91,12 +91,23 @@ def choose(volume: Volume, config: SurfaceConfig) -> Tissue:
     return HOUNSFIELD_PRESETS[name]
 
 
-def _otsu(volume: Volume) -> float:
-    """Otsu 1979, IEEE Trans. Syst. Man Cybern. 9, 62: the level that parts the histogram into the two tightest classes."""
+def _between_classes(volume: Volume) -> float:
+    """Return the middle between the means of the two classes that Otsu 1979 (IEEE Trans. Syst. Man Cybern. 9, 62) finds.
+
+    At Otsu's optimum the threshold is that middle; where few values lie between the classes, all thresholds there are
+    as good for him, and the middle is the one that stands half way up the edge.
+    """
     from skimage.filters import threshold_otsu
 
     step = max(1, int(np.ceil((volume.voxels.size / _OTSU_VOXELS) ** (1 / 3))))
     coarse = np.s_[::step, ::step, ::step]
-    values = volume.voxels[coarse] if volume.seen is None else volume.voxels[coarse][volume.seen[coarse]]
-    values = values[np.isfinite(values)]
-    return float(threshold_otsu(values)) if values.size else 0.0
+    known = np.isfinite(volume.voxels[coarse])
+    if volume.seen is not None:
+        known &= volume.seen[coarse]
+    values = volume.voxels[coarse][known]
+    if not values.size:
+        return 0.0
+    bright = values > threshold_otsu(values)
+    if not bright.any():  # all values are equal
+        return float(values[0])
+    return float(values[bright].mean(dtype=np.float64) + values[~bright].mean(dtype=np.float64)) / 2

@@ -46,7 +46,9 @@ class Place:
         if known is None:
             return None
         affine = np.asarray(known, dtype=np.float64)
-        return cls(affine if "to_lps_mm" in metadata else _one_after_another(affine), np.asarray(world_from_data, dtype=np.float64))
+        return cls(
+            affine if "to_lps_mm" in metadata else _one_after_another(affine), np.asarray(world_from_data, dtype=np.float64)
+        )
 
     @property
     def is_one_space(self) -> bool:
@@ -63,7 +65,7 @@ class Place:
 
     def index_of_world(self, points: ArrayLike) -> Float64:
         """Map world points (..., 3) to fractional indices (..., 3)."""
-        return apply(np.linalg.inv(self.world_from_data), points)
+        return apply(inverse(self.world_from_data), points)
 
     def lps_of_world(self, points: ArrayLike) -> Float64:
         """Map world points (..., 3) to LPS mm (..., 3)."""
@@ -143,6 +145,11 @@ def in_words(point_lps_mm: Sequence[float]) -> str:
     """Write a patient position with the letters of the sides: ``L 12.3  A 4.0  S 55.1 mm``."""
     parts = (f"{_SIDES[axis][0 if value >= 0 else 1]} {abs(value):.1f}" for axis, value in enumerate(point_lps_mm))
     return "  ".join(parts) + " mm"
+
+
+def inverse(affine: Float64) -> Float64:
+    """Return the inverse of a matrix."""
+    return np.asarray(np.linalg.inv(affine), dtype=np.float64)
 
 
 def apply(affine: Float64, points: ArrayLike) -> Float64:

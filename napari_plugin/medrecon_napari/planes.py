@@ -146,4 +146,6 @@ def _in_words(offsets: Float64, step: float, fine: float, error: float) -> str:
     if drift > _EVEN_MM:
         facts.append(f"they drift {drift:.1f} mm sideways, as with a tilted gantry")
     planes = f", each repeated on planes {fine:.2f} mm apart" if fine < step else ""
-    return f"{' and '.join(facts) or 'slices are shifted'}; whole slices are shown{planes}, at most {error:.2f} mm from their place"
+    return (
+        f"{' and '.join(facts) or 'slices are shifted'}; whole slices are shown{planes}, at most {error:.2f} mm from their place"
+    )

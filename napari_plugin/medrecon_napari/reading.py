@@ -129,7 +129,7 @@ def _is_dicom(path: Path) -> bool:
             head = file.read(_HEAD_BYTES)
     except OSError:
         return False
-    return head[128:132] == b"DICM" or head[:2] == b"\x08\x00" and head[4:6].isalpha()
+    return head[128:132] == b"DICM" or (head[:2] == b"\x08\x00" and head[4:6].isalpha())
 
 
 def _sorted_out(where: Path, series: Sequence[mr.SeriesInfo]) -> Found:

@@ -49,7 +49,9 @@ def result_layers(folder: Path | str) -> list[LayerData]:
     if coverage.is_file():
         layers.append(beside(coverage_layer(_as_volume(coverage), common, f"coverage · {common['series']}"), first))
     if residual.is_file():
-        shown, layer, kind = difference_layer(_as_volume(residual), common | {"role": "residual"}, f"residual · {common['series']}")
+        shown, layer, kind = difference_layer(
+            _as_volume(residual), common | {"role": "residual"}, f"residual · {common['series']}"
+        )
         layers.append(beside((shown, layer | {"visible": False}, kind), first))
     return layers + _surfaces(folder, record, common, place_of(first).world_from_lps())
 

@@ -36,7 +36,7 @@ class Window:
         return cls(name, (low + high) / 2, high - low)
 
     def __str__(self) -> str:
-        return f"W {self.width:.5g}  L {self.centre:.5g}"
+        return f"W {self.width:.4g}  L {self.centre:.4g}"
 
 
 #: In Hounsfield units, by the key that chooses them; bone, brain, lung and abdomen as in 3D Slicer.

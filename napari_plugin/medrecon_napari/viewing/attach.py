@@ -39,17 +39,18 @@ def attach(viewer: ViewerModel) -> None:
 
 
 def adopt(viewer: ViewerModel, layer: Layer) -> None:
-    """Let a new layer tell its positions, answer to the number keys, and lie upon the layers that are there."""
+    """Let a new layer tell its positions, answer to the number keys, and look like the layers that are there."""
     from medrecon_napari.viewing import align, probe, windows
 
     align.lay_upon(viewer, layer)
     probe.describe_in_status(layer)
     windows.bind_keys(layer)
+    windows.take_over(viewer, layer)
 
 
 def set_radiological(viewer: ViewerModel, radiological: bool) -> None:
     """Show the patient's right on the left of the screen, as radiologists do, or on the right; never a mirror image in 3D."""
-    viewer.scene.camera.orientation = ("toward", "down", "right") if radiological else ("away", "down", "left")
+    viewer.scene.camera.orientation = ("towards", "down", "right") if radiological else ("away", "down", "left")
 
 
 def is_radiological(viewer: ViewerModel) -> bool:

@@ -23,7 +23,7 @@ _WHAT, _WINDOW, _LEGEND = "medrecon_what", "medrecon_window", "medrecon_legend"
 _AT = {_WHAT: "top_left", _WINDOW: "bottom_left", _LEGEND: "top_right"}
 _COLOUR = "#d8dee9"
 _SIZE_PT = 10
-_LONGEST_LINE = 60
+_LONGEST_LINE = 42
 RESEARCH = "research use only"
 
 
@@ -71,7 +71,7 @@ def what(layer: Layer) -> str:
     """Say what a layer is, its verdict, and what about it the screen cannot show."""
     metadata = layer.metadata
     verdict = metadata.get("verdict", "")
-    lines = [layer.name, *([f"verdict: {verdict}"] if verdict else [])]
+    lines = [*_wrapped(layer.name), *([f"verdict: {verdict}"] if verdict else [])]
     for finding in metadata.get("findings", ()):
         if finding.get("verdict") != "ok":
             lines += _wrapped(f"{finding.get('code')}: {finding.get('fact')}")

@@ -28,7 +28,7 @@ def add(viewer: ViewerModel) -> None:
     if is_there(viewer):
         return
     for name, position in _AT.items():
-        overlay = TextOverlay(position=position, color=_COLOUR, font_size=_SIZE_PT, box=False, visible=True)
+        overlay = TextOverlay(position=position, color=_COLOUR, font_size=_SIZE_PT, box=True, visible=True)
         viewer.canvas.overlays[_key(name)] = overlay
 
     def update(_event: Any = None) -> None:  # noqa: ANN401 (one of napari's events)

@@ -26,11 +26,16 @@ def describe_in_status(layer: Layer) -> None:
     plain = layer.get_status
 
     def get_status(position: Sequence[float] | None = None, **rest: Any) -> dict[str, str]:  # noqa: ANN401 (napari's arguments)
-        status: dict[str, str] = plain(position, **rest)
         if position is None or not rest.get("world", False) or len(rest.get("dims_displayed") or ()) == 3:
+            status: dict[str, str] = plain(position, **rest)
             return status
         where, value = at(layer, position)
-        return status | {"coordinates": ": ".join(filter(None, [where, value])), "coords": where, "value": value}
+        return {
+            "layer_name": layer.name,  # napari would add the folder's name, which may be a patient's
+            "coordinates": ": ".join(filter(None, [where, value])),
+            "coords": where,
+            "value": value,
+        }
 
     layer.get_status = get_status
 

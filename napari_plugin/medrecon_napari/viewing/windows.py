@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from medrecon_napari.window_level import AUTOMATIC_KEY, HOUNSFIELD_PRESETS, RESET_KEY, Window, automatic
 
 if TYPE_CHECKING:
+    from napari.components import ViewerModel
     from napari.layers import Image, Layer
 
 
@@ -45,12 +47,22 @@ def set_window(layer: Image, window: Window) -> None:
     layer.contrast_limits = (low, high)
 
 
+def take_over(viewer: ViewerModel, layer: Layer) -> None:
+    """Open a result in the window of the slices it was made from, so that before and after can be compared."""
+    if layer.metadata.get("role") != "result":
+        return
+    for other in viewer.layers:
+        if other.metadata.get("role") == "scan" and other.metadata.get("series") == layer.metadata.get("series"):
+            set_window(layer, current(other))
+            layer.metadata["window"] = current(other)
+
+
 def current(layer: Image) -> Window:
     """Return the window in which a layer is shown now."""
     return Window.between("", *(float(v) for v in layer.contrast_limits))
 
 
-def _chooser(key: str):  # noqa: ANN202 (napari's own type of a key's function)
+def _chooser(key: str) -> Callable[[Image], None]:
     def chosen(layer: Image) -> None:
         from napari.utils.notifications import show_info
 

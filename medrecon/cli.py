@@ -154,17 +154,69 @@ def surface(
     tissue: Annotated[str | None, typer.Option(help="bone, skin, lung, soft-tissue or auto.")] = None,
     level: Annotated[float | None, typer.Option(help="Iso level in the volume's unit, instead of a tissue.")] = None,
     triangles: Annotated[int | None, typer.Option(help="Decimate to about this many triangles.")] = None,
+    assign: Annotated[list[str] | None, typer.Option("--set", help="One setting, such as smoothing_iterations=40.")] = None,
     quantity: QuantityOption = None,
+    progress: Annotated[Style | None, typer.Option(help="How to show progress; rich on a terminal, plain elsewhere.")] = None,
 ) -> None:
     """Extract a surface from a volume."""
+    from medrecon.config import load_surface_config
     from medrecon.console import tables
-    from medrecon.core.settings import parse
     from medrecon.run import surface_file
-    from medrecon.surface.settings import SurfaceConfig
 
-    given = {"tissue": tissue, "level": level, "target_triangles": triangles}
-    settings = parse(SurfaceConfig, {name: value for name, value in given.items() if value is not None}, "surface settings")
-    tables.show_surface(surface_file(volume, out, settings, _read_options(quantity=quantity)), out)
+    given = (*_given("tissue", tissue), *_given("level", level), *_given("target_triangles", triangles))
+    settings = load_surface_config((*(assign or ()), *given))
+    style = progress or console_progress.default_style()
+    with console_progress.shown(style) as report:
+        made = surface_file(volume, out, settings, _read_options(quantity=quantity), report)
+    if style is Style.JSON:
+        console_progress.emit("done", {"surface": {"name": made.name, **made.measures}, "outputs": {"surface": str(out)}})
+    else:
+        tables.show_surface(made, out)
+
+
+@app.command()
+def export(
+    result: Annotated[Path, typer.Argument(help="Folder of a finished result, the one with run.json.")],
+    out: Annotated[Path, typer.Option(help="Files go to OUT/<name of the result folder>/.")],
+    formats: Formats = "nifti,dicom,stl,report",
+    source: Annotated[Path | None, typer.Option(help="What the result was made from; DICOM takes the patient from it.")] = None,
+    deidentify: Annotated[bool, typer.Option("--deidentify", help="Leave the patient out of what is written.")] = False,
+    allow: AllowOption = None,
+    input_spacing: InputSpacing = None,
+    thickness: Thickness = None,
+    profile: Profile = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace an exported result.")] = False,
+    progress: Annotated[Style | None, typer.Option(help="How to show progress; rich on a terminal, plain elsewhere.")] = None,
+) -> None:
+    """Write a finished result in other formats; nothing is reconstructed again."""
+    from medrecon.core.progress import Stages
+    from medrecon.export import ExportRequest
+    from medrecon.export import export as export_result
+
+    options = _read_options(allow, input_spacing, thickness, profile)
+    request = ExportRequest(result, out, _split(formats), source, options, deidentify, overwrite)
+    style = progress or console_progress.default_style()
+    with console_progress.shown(style) as report:
+        written = export_result(request, Stages({"write": 1.0}, report).tick("write"))
+    if style is Style.JSON:
+        console_progress.emit("done", {"outputs": {kind: str(path) for kind, path in written.items()}})
+    else:
+        for kind, path in written.items():
+            typer.echo(f"{kind}: {path}")
+
+
+@app.command(hidden=True)
+def preview(
+    path: Annotated[Path, typer.Argument(help="Folder, file or ZIP with one study.")],
+    scratch: Annotated[Path, typer.Option(help="Existing folder for the pictures.")],
+    series: Annotated[str | None, typer.Option(help="Id of the series.")] = None,
+    allow: AllowOption = None,
+    input_spacing: InputSpacing = None,
+) -> None:
+    """Answer the panel's requests for single planes, line by line, until stdin closes."""
+    from medrecon.console import preview_service
+
+    preview_service.serve(path, series, _read_options(allow, input_spacing), scratch, sys.stdin)
 
 
 @app.command()

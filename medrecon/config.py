@@ -101,6 +101,14 @@ def load_config(preset: str | None = None, file: Path | None = None, assignments
     return parse(ReconstructionConfig, data, "configuration")
 
 
+def load_surface_config(assignments: tuple[str, ...] = ()) -> SurfaceConfig:
+    """Build the settings of a surface from ``name=value`` assignments over the defaults; raise as `load_config` does."""
+    data: dict[str, Any] = {}
+    for assignment in assignments:
+        data |= _assigned(assignment)
+    return parse(SurfaceConfig, data, "surface settings")
+
+
 def _assigned(assignment: str) -> dict[str, Any]:
     """Turn ``grid.spacing_mm=1.0`` into nested plain data."""
     path, equals, text = assignment.partition("=")

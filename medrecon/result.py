@@ -138,15 +138,14 @@ class Result:
         return {name: folder / f"{name}.nii.gz" for name in maps}
 
     def _context(self) -> writers.WriteContext:
-        """Hand over what decides new UIDs: whatever decides the result, the configuration and how the scan was read."""
-        poses, read = self.scan.poses, self.scan.allowed
-        settings = [self.provenance.config_hash, poses.thickness_mm.tolist(), poses.profile.kind, poses.profile.table, read]
-        return writers.WriteContext(
-            method=self.provenance.method,
-            settings_hash=hash_of(settings),
-            verdict=str(self.verdict),
-            source=self.volume.source,
-        )
+        return write_context(self.scan, self.provenance.method, self.provenance.config_hash, str(self.verdict))
+
+
+def write_context(scan: SliceScan, method: str, config_hash: str, verdict: str) -> writers.WriteContext:
+    """Hand over what decides new UIDs: whatever decides the result, the configuration and how the scan was read."""
+    poses = scan.poses
+    settings = [config_hash, poses.thickness_mm.tolist(), poses.profile.kind, poses.profile.table, scan.allowed]
+    return writers.WriteContext(method=method, settings_hash=hash_of(settings), verdict=verdict, source=scan.source)
 
 
 def check_formats(formats: Iterable[str]) -> tuple[str, ...]:

@@ -112,7 +112,7 @@ def _refuse_finished(folder: Path, overwrite: bool) -> None:
         raise UsageError("OUT-EXISTS", f"{folder.name} holds a finished result already", "Pass --overwrite to replace it.")
 
 
-def surface_file(path: Path, out: Path, settings: SurfaceConfig, options: ReadOptions) -> Surface:
+def surface_file(path: Path, out: Path, settings: SurfaceConfig, options: ReadOptions, report: Reporter | None = None) -> Surface:
     """Extract one surface of a volume, or of a series reconstructed first, and write it; the ending of `out` is the format.
 
     Raises
@@ -124,11 +124,12 @@ def surface_file(path: Path, out: Path, settings: SurfaceConfig, options: ReadOp
     from medrecon.readers import read
     from medrecon.surface.extract import make_surface
 
-    writer = _writer_for(out)
-    found = read(path, None, options)
+    writer, stages = _writer_for(out), Stages({"read": 0.2, "surface": 0.75, "write": 0.05}, report)
+    found = read(path, None, options, stages.tick("read"))
     volume = found if isinstance(found, Volume) else reconstruct(found, ReconstructionConfig(surfaces=())).volume
-    surface = make_surface(volume, settings)
+    surface = make_surface(volume, settings, stages.tick("surface"))
     writer.write(surface, out, writers.WriteContext(source=volume.source))
+    stages.tick("write")(1.0)
     return surface
 
 

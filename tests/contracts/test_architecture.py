@@ -28,7 +28,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"config", "device"}),
     frozenset({"result"}),
     frozenset({"pipeline", "training", "simulate"}),
-    frozenset({"run"}),
+    frozenset({"run", "preview", "export"}),
     frozenset({"console"}),
     frozenset({"batch", "hospital", "transforms"}),
     frozenset({"cli"}),

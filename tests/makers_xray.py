@@ -122,7 +122,7 @@ def shepp_logan(scale_mm: float = 128.0) -> Ellipsoids:
         ],
         axis=-2,
     )
-    to_unit = np.swapaxes(about_y, 1, 2) / (table[:, :3, None] * scale_mm)
+    to_unit = about_y / (table[:, :3, None] * scale_mm)
     return Ellipsoids(to_unit @ IEC_TO_LPS.T, table[:, 3:6] * scale_mm @ IEC_TO_LPS.T, table[:, 7])
 
 

@@ -55,3 +55,12 @@ def detector_axes(frame: Float64, in_plane: ArrayLike, tilt: ArrayLike, slant: A
 def _matrix(rows: list[list[Float64]]) -> Float64:
     """Stack entries (n,) into matrices (n, 3, 3)."""
     return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def slide_along_arc(frame: Float64, arc_mm: ArrayLike, radius_mm: float) -> tuple[Float64, Float64]:
+    """Slide a curved detector along its arc: how far its centre moves (n, 3), and the frames at the new centre."""
+    angle = (checks.per_view(arc_mm, len(frame), "offset_u_mm") / radius_mm)[:, None]
+    u, to_source = frame[:, :, 0], frame[:, :, 2]
+    moved = radius_mm * (np.sin(angle) * u + (1 - np.cos(angle)) * to_source)
+    turned_u, turned_source = np.cos(angle) * u + np.sin(angle) * to_source, np.cos(angle) * to_source - np.sin(angle) * u
+    return moved, np.stack([turned_u, frame[:, :, 1], turned_source], axis=-1)

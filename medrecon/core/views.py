@@ -161,7 +161,7 @@ class ViewGeometry:
             Source to axis, source to detector.
         detector : Detector
         offset_u_mm, offset_v_mm : float or (n,)
-            Where the detector's centre lies, measured from the central ray.
+            Where the detector's centre lies, measured from the central ray; u along the arc of a curved detector.
         source_offset_u_mm, source_offset_v_mm : float or (n,)
             Shift of the focal spot along u and v; the detector stays.
         in_plane_rad, tilt_rad, slant_rad : float or (n,)
@@ -173,7 +173,12 @@ class ViewGeometry:
         frame = frames.turned(angles)
         sid, sdd = (checks.per_view(value, len(angles), name) for value, name in ((sid_mm, "sid_mm"), (sdd_mm, "sdd_mm")))
         shift = frames.add_up(frame, source_offset_u_mm, source_offset_v_mm, sid)
-        centre = frames.add_up(frame, offset_u_mm, offset_v_mm, sid - sdd)
+        if detector.curve_radius_mm is None:
+            centre = frames.add_up(frame, offset_u_mm, offset_v_mm, sid - sdd)
+        else:
+            centre = frames.add_up(frame, 0.0, offset_v_mm, sid - sdd)
+            along_arc, frame = frames.slide_along_arc(frame, offset_u_mm, detector.curve_radius_mm)
+            centre += along_arc
         u, v = frames.detector_axes(frame, in_plane_rad, tilt_rad, slant_rad)
         isocentre = np.broadcast_to(np.asarray(isocentre_lps_mm, dtype=np.float64), (len(angles), 3))
         return cls(isocentre + centre, u, v, detector, isocentre + shift, isocentre_lps_mm=isocentre.mean(axis=0))

@@ -48,37 +48,27 @@ class Taps:
         return bool(same and (self.weight == 1).all())
 
     def gather(self, x: Tensor, dim: int) -> Tensor:
-        """Interpolate along `dim`."""
+        """Interpolate along rows (-2) or columns (-1)."""
         if self.is_identity:
             return x
-        out = self._weight(0, x, dim) * x.index_select(dim, self._index(0, x))
-        for tap in range(1, self.index.shape[1]):
-            out += self._weight(tap, x, dim) * x.index_select(dim, self._index(tap, x))
-        return out
+        matrix = self.matrix(x)
+        return matrix @ x if dim == -2 else x @ matrix.T
 
     def scatter(self, y: Tensor, dim: int) -> Tensor:
-        """Apply the transpose of `gather` along `dim`."""
+        """Apply the transpose of `gather`."""
         if self.is_identity:
             return y
-        shape = list(y.shape)
-        shape[dim] = self.size
-        out = y.new_zeros(shape)
-        for tap in range(self.index.shape[1]):
-            out.index_add_(dim, self._index(tap, y), self._weight(tap, y, dim) * y)
-        return out
+        matrix = self.matrix(y)
+        return matrix.T @ y if dim == -2 else y @ matrix
 
-    def dense(self) -> Float64:
-        """Return the matrix (outputs, inputs)."""
-        matrix = np.zeros((len(self.index), self.size))
-        np.add.at(matrix, (np.arange(len(self.index))[:, None], self.index), self.weight)
-        return matrix
+    def matrix(self, like: Tensor) -> Tensor:
+        """Return the matrix (outputs, inputs); it is made when needed, because a tilted series has one per slice.
 
-    def _index(self, tap: int, like: Tensor) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(self.index[:, tap])).to(like.device)
-
-    def _weight(self, tap: int, like: Tensor, dim: int) -> Tensor:
-        weight = torch.from_numpy(np.ascontiguousarray(self.weight[:, tap])).to(like)
-        return weight.reshape([-1 if d == dim % like.ndim else 1 for d in range(like.ndim)])
+        A dense product is faster than gathering a few taps, and much faster than scattering them.
+        """
+        dense = like.new_zeros((len(self.index), self.size))
+        index, weight = torch.from_numpy(self.index).to(like.device), torch.from_numpy(self.weight).to(like)
+        return dense.scatter_add_(1, index, weight)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,6 +157,7 @@ class SeparableSlices:
             add_along_depth(x, group.axes, group.depth.T, group.scatter(y, self.geometry.grid_shape))
         return x
 
+    @property
     def seen(self) -> Float64:
         """Share of every pixel's weight that lies inside the grid, (n, rows, columns)."""
         share = np.empty((len(self.geometry), *self.geometry.image_shape))

@@ -112,7 +112,7 @@ class SliceSampler(LinearOperator):
     @cached_property
     def seen(self) -> NDArray[np.bool_]:
         """Pixels that A uses, (n, rows, columns): measured, and at least half of their weight lies inside the grid."""
-        enough: NDArray[np.bool_] = self._unmasked.seen() >= _LEAST_SHARE
+        enough: NDArray[np.bool_] = self._unmasked.seen >= _LEAST_SHARE
         return enough if self.measured is None else enough & self.measured
 
     def forward(self, x: Tensor) -> Tensor:

@@ -11,18 +11,22 @@ from medrecon.surface.enclosed import prism_volumes_mm3
 _LEAST_SHARE = 0.2  # a second lung holds more of the first one's volume, gas in the bowel less
 
 
-def largest_pieces(surface: Surface, pieces: int = 1) -> Surface:
-    """Keep the piece that encloses the largest volume, and up to `pieces` - 1 others of at least a fifth of it.
+def largest_pieces(surface: Surface, pieces: int = 1, by_volume: bool = True) -> Surface:
+    """Keep the largest piece, and up to `pieces` - 1 others of at least a fifth of its size.
 
-    Cavities are pieces of their own and turned the other way round, so they are never kept: the result is filled.
+    Parameters
+    ----------
+    by_volume : bool
+        Size is the enclosed volume; cavities, which are pieces turned the other way round, are then never kept, so that the
+        result is filled. Else it is the number of triangles, for surfaces that are open and enclose nothing.
     """
     piece = piece_of_vertex(surface)
     if piece.max(initial=0) == 0:
         return surface
-    volumes = np.bincount(piece[surface.triangles[:, 0]], weights=prism_volumes_mm3(surface))
-    order = np.argsort(-volumes, kind="stable")[:pieces]
-    kept = order[volumes[order] >= _LEAST_SHARE * volumes[order[0]]]
-    return _only(surface, np.isin(piece, kept))
+    sizes = np.bincount(piece[surface.triangles[:, 0]], weights=prism_volumes_mm3(surface) if by_volume else None)
+    order = np.argsort(-sizes, kind="stable")[:pieces]
+    others = order[1:][sizes[order[1:]] >= _LEAST_SHARE * sizes[order[0]]]
+    return _only(surface, np.isin(piece, [order[0], *others]))
 
 
 def piece_of_vertex(surface: Surface) -> NDArray[np.int64]:

@@ -238,6 +238,28 @@ def test_a_volume_without_contrast_is_refused(value: float) -> None:
     assert raised.value.code == "SRF-EMPTY"
 
 
+def test_a_single_plane_is_closed_to_a_slab_and_refused_where_it_must_stay_open() -> None:
+    values = np.zeros((1, 20, 20), dtype=np.float32)
+    values[0, 5:15, 4:16] = 1
+    volume = Volume(values, Grid.from_parts(values.shape, (3, 1, 1), (0, 0, 0)))
+    slab = make_surface(volume, SurfaceConfig(level=0.5, smoothing_iterations=0)).measures
+    assert slab["watertight"]
+    assert slab["volume_ml"] == pytest.approx(10 * 12 * 3 / 1000, rel=0.2)  # its edges are bevelled
+    with pytest.raises(GeometryError) as raised:
+        make_surface(volume, RAW.model_copy(update={"level": 0.5, "closed": False}))
+    assert raised.value.code == "SRF-EMPTY"
+
+
+def test_of_open_pieces_the_one_with_most_triangles_is_kept() -> None:
+    volume, _, _ = cut_ball()
+    voxels = volume.voxels.copy()
+    voxels[1:4, 1:4, 1:4] = np.maximum(voxels[1:4, 1:4, 1:4], 1.0)
+    config = RAW.model_copy(update={"closed": False})
+    alone, beside = (make_surface(volume.with_voxels(v), config).measures for v in (volume.voxels, voxels))
+    assert beside["triangle_count"] == pytest.approx(alone["triangle_count"], rel=0.02)
+    assert beside["components"] == 1
+
+
 def test_voxels_exactly_at_the_level_give_no_triangle_without_area() -> None:
     volume = BODY.on(grid_around(STANDING["upright"]))
     whole = Volume(np.rint(volume.voxels), volume.grid, Quantity.HOUNSFIELD)

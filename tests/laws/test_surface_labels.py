@@ -14,7 +14,7 @@ from medrecon.core.errors import UsageError
 from medrecon.core.grid import Grid
 from medrecon.core.mesh import Surface
 from medrecon.core.volume import Volume
-from medrecon.surface.extract import extract_labels
+from medrecon.surface.labels import extract_labels
 from tests.makers_surfaces import CENTRE_LPS_MM, STANDING, grid_around, points_of
 
 every_way_of_standing = pytest.mark.parametrize("matrix", STANDING.values(), ids=STANDING)

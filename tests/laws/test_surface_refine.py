@@ -16,6 +16,7 @@ from medrecon.surface.pieces import largest_pieces
 from medrecon.surface.pinches import open_pinches
 from medrecon.surface.refine import decimate, smooth
 from medrecon.surface.settings import SurfaceConfig
+from medrecon.surface.slivers import weld_slivers
 from tests.makers_surfaces import points_of
 
 RADIUS_MM = 14.0
@@ -157,14 +158,51 @@ def test_a_surface_without_pinches_is_returned_as_it_is() -> None:
     assert open_pinches(clean) is clean
 
 
-def test_volume_changes_are_reported_as_trimesh_finds_them() -> None:
+def ball_volume() -> Volume:
     grid = Grid.from_parts((40, 40, 40), (1, 1, 1), (0, 0, 0))
     values = RADIUS_MM - np.linalg.norm(points_of(grid) - MIDDLE, axis=-1)
-    volume = Volume(values.astype(np.float32), grid)
-    config = SurfaceConfig(level=0.0, smoothing_pass_band=0.01, target_triangles=300)
-    whole = config.model_copy(update={"target_triangles": None})
-    raw = whole.model_copy(update={"smoothing_iterations": 0})
-    light, smoothed, plain = (make_surface(volume, settings) for settings in (config, whole, raw))
-    volumes = [surface.to_trimesh().volume for surface in (plain, smoothed, light)]
-    assert light.measures["volume_change_by_smoothing_percent"] == pytest.approx(100 * (volumes[1] / volumes[0] - 1), abs=1e-6)
-    assert light.measures["volume_change_by_decimation_percent"] == pytest.approx(100 * (volumes[2] / volumes[1] - 1), abs=1e-6)
+    return Volume(values.astype(np.float32), grid)
+
+
+@pytest.mark.parametrize("share", [0.7, 0.05], ids=["light", "heavy enough to be welded"])
+def test_volume_changes_are_reported_and_add_up_as_trimesh_finds_them(share: float) -> None:
+    volume = ball_volume()
+    raw = make_surface(volume, SurfaceConfig(level=0.0, smoothing_iterations=0, target_triangles=None))
+    target = int(share * len(raw.triangles))
+    light = make_surface(volume, SurfaceConfig(level=0.0, smoothing_pass_band=0.01, target_triangles=target))
+    by_smoothing, by_decimation = (
+        float(str(light.measures[f"volume_change_by_{step}_percent"])) / 100 for step in ("smoothing", "decimation")
+    )
+    assert -0.01 < by_smoothing < 0 > by_decimation > -0.03
+    assert (1 + by_smoothing) * (1 + by_decimation) == pytest.approx(light.to_trimesh().volume / raw.to_trimesh().volume)
+
+
+def test_welding_removes_a_third_of_the_triangles_and_keeps_the_surface_where_it_is() -> None:
+    volume = ball_volume()
+    raw = extract(volume, SurfaceConfig(level=0.0))
+    welded = weld_slivers(raw, volume.grid)
+    assert len(welded.triangles) < 0.67 * len(raw.triangles)
+    assert welded.to_trimesh().is_watertight
+    assert np.abs(np.linalg.norm(welded.vertices_lps_mm - MIDDLE, axis=1) - RADIUS_MM).max() < 0.03
+    assert volume_mm3(welded) == pytest.approx(volume_mm3(raw), rel=0.003)
+
+
+def plate() -> Volume:
+    """A plate half a voxel thick that lies in a plane of voxels."""
+    grid = Grid.from_parts((9, 24, 24), (1, 1, 1), (0, 0, 0))
+    x, y, z = np.moveaxis(points_of(grid) - [11.6, 11.3, 4.0], -1, 0)
+    return Volume(np.minimum(0.25 - np.abs(z), 8 - np.hypot(x, y)).astype(np.float32), grid)
+
+
+def test_welding_leaves_a_wall_thinner_than_a_voxel_standing() -> None:
+    volume = plate()
+    raw = extract(volume, SurfaceConfig(level=0.0))
+    assert volume_mm3(weld_slivers(raw, volume.grid)) == pytest.approx(volume_mm3(raw), rel=0.03)
+
+
+def test_the_wall_check_fails_on_welding_that_asks_for_no_wall() -> None:
+    volume = plate()
+    raw = extract(volume, SurfaceConfig(level=0.0))
+    _, merged = np.unique(np.rint(raw.vertices_lps_mm), axis=0, return_inverse=True)
+    vertices = np.stack([np.bincount(merged, weights=axis) / np.bincount(merged) for axis in raw.vertices_lps_mm.T], axis=1)
+    assert volume_mm3(Surface(vertices, merged[raw.triangles])) < 0.5 * volume_mm3(raw)

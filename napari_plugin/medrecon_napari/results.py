@@ -128,11 +128,16 @@ def read_mesh(path: Path, name: str, measures: Mapping[str, object]) -> mr.Surfa
 
     try:
         mesh = trimesh.load_mesh(path)
-        return mr.Surface(mesh.vertices, mesh.faces, name, measures)
-    except (ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
-        raise InputError(
-            "NAP-MESH", f"a surface file could not be read ({type(error).__name__})", "Export the surface again."
-        ) from error
+        vertices, triangles = np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64)
+    except (OSError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+        raise _no_mesh(type(error).__name__) from error
+    if not len(triangles):
+        raise _no_mesh("no triangles")
+    return mr.Surface(vertices, triangles, name, measures)
+
+
+def _no_mesh(why: str) -> InputError:
+    return InputError("NAP-MESH", f"a surface file could not be read ({why})", "Export the surface again.")
 
 
 def _common(record: Mapping[str, Any], folder: Path) -> dict[str, Any]:

@@ -23,11 +23,12 @@ PACKAGE = ROOT / "medrecon"
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"core"}),
     frozenset({"safety"}),
+    frozenset({"preprocess"}),
     frozenset({"readers", "writers", "operators", "networks", "surface"}),
     frozenset({"methods", "quality"}),
     frozenset({"config", "device"}),
     frozenset({"result"}),
-    frozenset({"pipeline", "training", "simulate"}),
+    frozenset({"pipeline", "training", "simulate", "simulate_projections"}),
     frozenset({"run", "preview", "export"}),
     frozenset({"console"}),
     frozenset({"batch", "hospital", "transforms"}),
@@ -117,12 +118,13 @@ def test_the_wheel_holds_every_package() -> None:
 
 
 CODE = re.compile(
-    r'"((?:ARG|BATCH|CFG|CMD|COV|DCM|DEV|GRID|IMG|INP|LED|MEM|NII|OUT|PRJ|PROFILE|RES|RUN|SCAN|SRF|TRF|TRU|MET|ID|SLC|PROV|VOL|XRAY|ZIP)-[A-Z0-9-]+)"'
+    r'"((?:ARG|BATCH|CFG|CMD|COV|DCM|DEV|GRID|IMG|INP|LED|MEM|NAP|NII|OUT|PRJ|PROFILE|RES|RUN|SCAN|SRF|TRF|TRU|MET|ID|SLC|PROV|VOL|XRAY|ZIP)-[A-Z0-9-]+)"'
 )
 
 
 def codes_used() -> set[str]:
-    texts = (path.read_text(encoding="utf-8") for path in modules() if path.name != "codes.py")
+    plugin = (ROOT / "napari_plugin").rglob("*.py")
+    texts = (path.read_text(encoding="utf-8") for path in [*modules(), *plugin] if path.name != "codes.py")
     return {code for text in texts for code in CODE.findall(text)}
 
 

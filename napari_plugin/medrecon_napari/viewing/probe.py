@@ -31,7 +31,10 @@ def describe_in_status(layer: Layer) -> None:
             return status
         where, value = at(layer, position)
         return {
-            "layer_name": layer.name,  # napari would add the folder's name, which may be a patient's
+            "layer_name": layer.name,
+            "layer_base": layer.name,  # napari would show the folder's name, which may be a patient's
+            "source_type": "",
+            "plugin": "",
             "coordinates": ": ".join(filter(None, [where, value])),
             "coords": where,
             "value": value,

@@ -1,0 +1,107 @@
+"""What the tests of the plugin share: whether there is a screen with OpenGL, and one real window for all of them.
+
+Tests that need a window take the fixture `window`, which skips visibly where there is no screen; everything else runs
+anywhere. The window is opened once, since opening one costs seconds, and is empty at the beginning of every test.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    import napari
+
+#: napari's own warnings under the versions that are tested; each is none of ours.
+_NOT_OURS = (
+    "ignore:.*copy.*keyword.*:DeprecationWarning",
+    "ignore:The 'warn' method is deprecated:DeprecationWarning",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that opens a window, and let napari's own warnings pass in this folder only."""
+    for item in items:
+        if "tests/gui/" not in item.path.as_posix():
+            continue
+        for warning in _NOT_OURS:
+            item.add_marker(pytest.mark.filterwarnings(warning))
+        if "window" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.gui)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the settings of this machine's user out of the tests, and those of the tests out of the user's file."""
+    from napari.settings import get_settings
+
+    settings = get_settings()
+    settings.config_path = tmp_path_factory.mktemp("napari") / "settings.yaml"
+    settings.reset()
+
+
+@pytest.fixture(scope="session")
+def screen() -> None:
+    """Skip where no window with OpenGL can be opened, and say why."""
+    why = _no_screen()
+    if why:
+        pytest.skip(why)
+
+
+@pytest.fixture(scope="session")
+def only_window(screen: None, qapp: object) -> Iterator[napari.Viewer]:  # noqa: ARG001 (needs both)
+    """Open the window that all tests share."""
+    import napari
+
+    viewer = napari.Viewer(show_welcome_screen=False)
+    viewer.window.resize(1200, 800)
+    yield viewer
+    viewer.close()
+
+
+@pytest.fixture
+def window(only_window: napari.Viewer) -> Iterator[napari.Viewer]:
+    """Return the window, empty, in 2D, its axes in their first order."""
+    yield only_window
+    for name in list(only_window.window.dock_widgets):
+        only_window.window.remove_dock_widget(only_window.window.dock_widgets[name])
+    only_window.layers.clear()
+    only_window.dims.ndisplay = 2
+    only_window.dims.order = tuple(range(only_window.dims.ndim))
+    only_window.dims.thickness = (0.0,) * only_window.dims.ndim
+    only_window.scene.camera.orientation = ("towards", "down", "right")
+
+
+@pytest.fixture
+def settle() -> Callable[[], None]:
+    """Return a function that lets Qt do what is waiting."""
+    from qtpy.QtWidgets import QApplication
+
+    def wait(rounds: int = 4) -> None:
+        for _ in range(rounds):
+            QApplication.processEvents()
+            time.sleep(0.005)
+
+    return wait
+
+
+def _no_screen() -> str:
+    """Say why no window can be opened, or nothing where one can."""
+    if os.environ.get("QT_QPA_PLATFORM") in ("offscreen", "minimal"):
+        return "Qt's offscreen platform has no OpenGL; run under xvfb-run"
+    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        return "there is no display; run under xvfb-run"
+    from qtpy.QtGui import QGuiApplication, QOffscreenSurface, QOpenGLContext
+
+    app = QGuiApplication.instance() or QGuiApplication([])
+    context, surface = QOpenGLContext(), QOffscreenSurface()
+    surface.create()
+    usable = context.create() and context.makeCurrent(surface)
+    context.doneCurrent()
+    del app
+    return "" if usable else "the display has no OpenGL; install Mesa's software driver"

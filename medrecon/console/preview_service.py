@@ -65,7 +65,7 @@ def serve(path: Path, series: str | None, options: ReadOptions, scratch: Path, s
         try:
             request = _understood(line)
             answer = preview(scan, request.config, request.view, request.point_lps_mm)
-            emit("preview", {"id": request.id} | _saved(answer, scratch / f"{request.id}"))
+            emit("preview", {"id": request.id, "view": request.view} | _saved(answer, scratch / f"{request.id}"))
         except MedreconError as error:
             emit("failed", {"id": _id_of(line), "code": error.code, "fact": error.fact, "hint": error.hint})
 

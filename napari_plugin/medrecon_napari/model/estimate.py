@@ -1,0 +1,72 @@
+"""How long a run will take and how much memory, said before it is started, and from what that is known.
+
+Seconds are voxels times what a million of them cost, by method: measured on two cores at first, and on this machine as
+soon as a run has finished here. Memory is what the engine itself checks before it starts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from medrecon.core.reading import SeriesInfo
+
+#: Seconds per million voxels of the result, on two cores of 2026; everything from reading to writing.
+FIRST_RATES: Mapping[str, float] = {"consistent_spline": 0.9, "interpolate": 0.7}
+_OTHER_RATE = 2.0
+_START_S = 3.0  # to load Python and torch
+_TORCH_BYTES = 600e6
+_LEAST_VOXELS = 200_000  # a smaller run says little about a larger one
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a run will need.
+
+    Parameters
+    ----------
+    seconds : float
+    memory_bytes : float
+    shape : (slices, rows, columns)
+        Of the result.
+    from_here : bool
+        Whether the time comes from a run on this machine.
+    """
+
+    seconds: float
+    memory_bytes: float
+    shape: tuple[int, int, int]
+    from_here: bool
+
+
+@dataclass(slots=True)
+class Rates:
+    """Seconds per million voxels by method, as this machine showed them."""
+
+    measured: dict[str, float]
+
+    def learn(self, method: str, voxels: int, seconds: float) -> None:
+        """Remember how long a finished run took."""
+        if voxels >= _LEAST_VOXELS and seconds > _START_S:
+            self.measured[method] = (seconds - _START_S) / (voxels / 1e6)
+
+    def estimate(self, method: str, shape: tuple[int, int, int], pixels: int) -> Estimate:
+        """Estimate a run from the size of its result and the number of pixels that were measured."""
+        voxels = math.prod(shape)
+        rate = self.measured.get(method, FIRST_RATES.get(method, _OTHER_RATE))
+        memory = _TORCH_BYTES + 4 * (4 * voxels + 3 * pixels)  # as the engine's own check
+        return Estimate(_START_S + rate * voxels / 1e6, memory, shape, method in self.measured)
+
+
+def result_shape(info: SeriesInfo, spacing_mm: float | tuple[float, float, float] | list[float] | None) -> tuple[int, int, int]:
+    """Return about how many voxels a result will have along slices, rows and columns, before the images are read."""
+    slices, rows, columns = info.shape
+    step, row, column = info.spacing_mm
+    thickness = info.thickness_mm[1] if info.thickness_mm else (step or row)
+    extent = ((step or thickness) * (slices - 1) + thickness, row * rows, column * columns)
+    finest = min(row, column)
+    wanted = spacing_mm if spacing_mm is not None else finest
+    voxel = (wanted,) * 3 if isinstance(wanted, int | float) else tuple(wanted)
+    along_slices, along_rows, along_columns = (max(1, round(length / size)) for length, size in zip(extent, voxel, strict=True))
+    return along_slices, along_rows, along_columns

@@ -1,0 +1,139 @@
+"""Facts in words for people who do not read codes: series, findings, verdicts, times, sizes, what went wrong."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from medrecon.core.findings import ALLOWANCES, Finding, Verdict, judge
+from medrecon.core.reading import SeriesInfo, Skipped
+
+#: What a verdict is called on the screen, and what it means.
+VERDICTS = {
+    Verdict.OK: ("Ready", "Nothing was found that stands against using this series."),
+    Verdict.WARN: ("Usable", "Usable as it is; the notes say what to keep in mind."),
+    Verdict.REFUSED: ("Refused", "This series cannot be reconstructed as it is; the notes say why."),
+}
+#: What the stages of a job are called.
+STAGES = {
+    "read": "Reading the images",
+    "prepare": "Preparing",
+    "reconstruct": "Reconstructing",
+    "quality": "Checking against the images",
+    "surface": "Making the surface",
+    "write": "Writing",
+}
+_SAID = re.compile(r"^medrecon: (?P<code>[A-Z0-9]+(?:-[A-Z0-9]+)*): (?P<said>.*)$")
+_GAP_MM = 0.05  # less is rounding
+_MINUTE_S, _HOUR_S = 60, 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What went wrong: a stable code, the fact, and the way out."""
+
+    code: str
+    fact: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        fact = self.fact[:1].upper() + self.fact[1:]
+        end = "" if fact.endswith((".", "!", "?")) else "."
+        return f"{fact}{end} {self.hint}".strip()
+
+
+def trouble_of(code: int, log: Sequence[str]) -> Trouble:
+    """Say why a child ended with an exit code, from the coded message that it left.
+
+    Parameters
+    ----------
+    code : int
+        Negative where a signal ended the child.
+    log : sequence of str
+        Its last lines on stderr.
+    """
+    for line in reversed(log):
+        said = _SAID.match(line)
+        if said:
+            return Trouble(said["code"], said["said"])
+    if code < 0:
+        hint = "Nothing is lost: the scan and the settings are as they were. Run again, or choose larger voxels."
+        return Trouble("RUN-KILLED", f"the run was ended from outside (signal {-code}), perhaps because memory ran out", hint)
+    last = next((line for line in reversed(log) if line.strip()), "it said nothing")
+    return Trouble("RUN-FAILED", f"the run ended with exit code {code}: {last}", "The log tells more.")
+
+
+def series_title(info: SeriesInfo) -> str:
+    """Name a series by what it is, never by text from its header."""
+    return " · ".join([info.modality or info.kind.capitalize(), *info.parts])
+
+
+def spacing(info: SeriesInfo) -> str:
+    """Return the spacing as slice x row x column in mm."""
+    return " × ".join("uneven" if step is None else f"{step:.3g}" for step in info.spacing_mm)
+
+
+def gaps(info: SeriesInfo) -> str:
+    """Say what lies between the slices: nothing, a gap, an overlap, a hole, or that nobody knows."""
+    codes = {finding.code for finding in info.findings}
+    if "DCM-GAP" in codes or "IMG-GAP" in codes:
+        return "slices missing"
+    step = info.spacing_mm[0]
+    if info.kind != "slices" or info.thickness_mm is None or step is None:
+        return "uneven" if step is None and info.kind == "slices" else "–"
+    gap = step - info.thickness_mm[1]
+    if abs(gap) < _GAP_MM:
+        return "none"
+    return f"{gap:.3g} mm" if gap > 0 else f"overlap {-gap:.3g} mm"
+
+
+def verdict(info: SeriesInfo, allow: Collection[str] = ()) -> Verdict:
+    """Return the verdict of a series under the given allowances."""
+    return judge(info.findings, allow)
+
+
+def allowances(info: SeriesInfo) -> dict[str, str]:
+    """Return the names that would let a refused series pass, each with its meaning; none where something else refuses it."""
+    refusals = [finding for finding in info.findings if finding.verdict is Verdict.REFUSED]
+    if any(not finding.allow for finding in refusals):
+        return {}
+    return {finding.allow: ALLOWANCES[finding.allow] for finding in refusals if finding.allow in ALLOWANCES}
+
+
+def sentence(finding: Finding) -> str:
+    """Return a finding as a sentence."""
+    fact = finding.fact[:1].upper() + finding.fact[1:]
+    return fact if fact.endswith((".", "!", "?")) else f"{fact}."
+
+
+def skipped(files: Iterable[Skipped]) -> str:
+    """Say how many files belong to no series, and what they are; empty where there are none."""
+    counts = Counter(one.what for one in files)
+    if not counts:
+        return ""
+    total = sum(counts.values())
+    what = ", ".join(f"{count} {what}" for what, count in counts.most_common(4))
+    return f"{total} other file{'s' if total > 1 else ''} left alone: {what}."
+
+
+def duration(seconds: float) -> str:
+    """Return a time as a person would say it."""
+    if seconds < 1:
+        return "a second"
+    if seconds < _MINUTE_S:
+        return f"{seconds:.0f} s"
+    if seconds < _HOUR_S:
+        return f"{seconds / _MINUTE_S:.0f} min" if seconds > 10 * _MINUTE_S else f"{int(seconds // 60)} min {seconds % 60:.0f} s"
+    return f"{seconds / _HOUR_S:.1f} h"
+
+
+def gigabytes(size: float) -> str:
+    """Return a number of bytes in GB."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.0f} MB"
+
+
+def times(shape: Sequence[int]) -> str:
+    """Return sizes as ``155 × 208 × 168``."""
+    return " × ".join(map(str, shape))

@@ -38,7 +38,8 @@ def write(surface: Surface, target: Path, context: WriteContext) -> None:  # noq
     scene.add_geometry(surface.to_trimesh(), node_name=surface.name, geom_name=surface.name, transform=LPS_MM_TO_GLTF_M)
 
     def describe(tree: dict[str, Any]) -> None:
-        tree["asset"]["extras"] = {"space": "LPS", "unit": "mm", "statement": statement(surface)}
+        extras = {"space": "LPS", "unit": "mm", "statement": statement(surface)}
+        tree["asset"] = {"version": "2.0", "generator": "medrecon", "extras": extras}
 
     with replacing(target) as scratch:
         scratch.write_bytes(export_glb(scene, include_normals=False, tree_postprocessor=describe))

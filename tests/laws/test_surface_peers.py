@@ -1,12 +1,15 @@
-"""The surface is the one that scikit-image's marching cubes draws, which somebody else wrote."""
+"""The surface is the one that scikit-image draws, and lies where SimpleITK sees the level: eyes that somebody else wrote."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import nibabel
 import numpy as np
 import pytest
+import SimpleITK
 from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
@@ -15,8 +18,8 @@ from skimage.measure import marching_cubes
 
 from medrecon.core.grid import Grid
 from medrecon.core.mesh import Surface
-from medrecon.core.volume import Volume
-from medrecon.surface.extract import extract
+from medrecon.core.volume import Quantity, Volume
+from medrecon.surface.extract import extract, make_surface
 from medrecon.surface.settings import SurfaceConfig
 from tests.makers_surfaces import STANDING
 
@@ -80,3 +83,25 @@ def test_a_real_head_is_drawn_as_marching_cubes_draws_it(shared_data: Path) -> N
     farthest_mm, area = differences(surface, part, 90.0)
     assert farthest_mm < 1e-4
     assert area < 0.005
+
+
+def off_the_level_hu(surface: Surface, file: Path, level: float) -> float:
+    """How far from the level the values are that SimpleITK, reading the file itself, finds at the vertices; the median, HU."""
+    image = SimpleITK.ReadImage(file, SimpleITK.sitkFloat32)
+    places = [image.TransformPhysicalPointToContinuousIndex(vertex) for vertex in surface.vertices_lps_mm[::97].tolist()]
+    inside = [p for p in places if all(0 <= x <= n - 1 for x, n in zip(p, image.GetSize(), strict=True))]  # not the caps
+    assert len(inside) > 300
+    return float(np.median([abs(image.EvaluateAtContinuousIndex(p, SimpleITK.sitkLinear) - level) for p in inside]))
+
+
+@pytest.mark.parametrize(("tissue", "level"), [("skin", -500.0), ("bone", 226.0)])
+def test_in_a_real_ct_the_surface_lies_where_simpleitk_sees_the_level(
+    shared_data: Path, tissue: Literal["skin", "bone"], level: float
+) -> None:
+    file = shared_data / "volumes" / "ct_example.nii.gz"
+    volume = Volume.from_nibabel(nibabel.Nifti1Image.from_filename(file), Quantity.HOUNSFIELD)
+    raw = make_surface(volume, SurfaceConfig(tissue=tissue, smoothing_iterations=0, target_triangles=None))
+    assert raw.measures["watertight"]
+    assert off_the_level_hu(raw, file, level) < 1
+    mirrored = replace(raw, vertices_lps_mm=raw.vertices_lps_mm * [-1, 1, 1] + [2 * raw.vertices_lps_mm[:, 0].mean(), 0, 0])
+    assert off_the_level_hu(mirrored, file, level) > 30

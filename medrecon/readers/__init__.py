@@ -6,7 +6,11 @@ Readers are one file or package each; the name of the file is the name of the re
 - ``find(files, options)``: the series in the files it claimed, judged before a pixel is decoded, and what it skipped;
 - ``read(info, options, tick)``: one series; raises the refusal of a series that is refused and not allowed;
 - optional ``expand(path)``: the files that a file named by the user stands for, such as those of a DICOMDIR;
-- optional ``companions(path)``: files without a mark of their own that a claimed file names, such as the pixels of a ``.mhd``.
+- optional ``companions(path)``: files without a mark of their own that a claimed file names, such as the pixels of a ``.mhd``;
+- optional ``owns(path)``: files that belong to a claimed file although another reader knows their format, such as the TIFFs
+  of a scan whose geometry the claimed file holds; they are no series of their own;
+- optional ``ASKED_FIRST = True``: it claims a special kind of what a general reader would claim too, such as projections in
+  DICOM files, and is asked before the others.
 
 Importing a reader is cheap; the libraries it uses are imported inside its functions.
 """
@@ -24,6 +28,7 @@ from medrecon.core.errors import InputError, UsageError
 from medrecon.core.findings import Verdict, check_allowances, judge
 from medrecon.core.profile import ProfileKind
 from medrecon.core.progress import Tick, silent
+from medrecon.core.projections import ProjectionScan
 from medrecon.core.reading import ListedFile, Listing, ReadOptions, SeriesInfo, Skipped
 from medrecon.core.scans import SliceScan
 from medrecon.core.settings import parse
@@ -42,9 +47,11 @@ class Reader:
     name: str
     claims: Callable[[Path, bytes], bool]
     find: Callable[[Sequence[ListedFile], ReadOptions], tuple[list[SeriesInfo], list[Skipped]]]
-    read: Callable[[SeriesInfo, ReadOptions, Tick], SliceScan | Volume]
+    read: Callable[[SeriesInfo, ReadOptions, Tick], SliceScan | ProjectionScan | Volume]
     expand: Callable[[Path], list[Path] | None]
     companions: Callable[[Path], list[Path]]
+    owns: Callable[[Path], list[Path]]
+    asked_first: bool = False
 
 
 def find(
@@ -78,7 +85,7 @@ def find(
         ``CFG-VALUE`` or ``ARG-ALLOW`` for options that do not exist.
     """
     settings = _settle(options, allow, spacing_mm, thickness_mm, profile)
-    readers = [get(name) for name in names()]
+    readers = sorted((get(name) for name in names()), key=lambda reader: not reader.asked_first)
     entries, skipped, unpacked = _list(Path(path), readers, Limits())
     claimed, junk = _share_out(entries, readers)
     series: list[SeriesInfo] = []
@@ -101,7 +108,7 @@ def read(
     spacing_mm: Spacing | None = None,
     thickness_mm: float | None = None,
     profile: ProfileKind | None = None,
-) -> SliceScan | Volume:
+) -> SliceScan | ProjectionScan | Volume:
     """Read one series.
 
     Parameters
@@ -138,8 +145,10 @@ def names() -> tuple[str, ...]:
 def get(name: str) -> Reader:
     """Return a reader by name; raise `UsageError` (``ARG-NAME``) where there is none."""
     module = registry.load(sys.modules[__name__], name)
-    expand, companions = getattr(module, "expand", _nothing), getattr(module, "companions", _no_companions)
-    return Reader(name, module.claims, module.find, module.read, expand, companions)
+    expand = getattr(module, "expand", _nothing)
+    companions, owns = (getattr(module, what, _no_files) for what in ("companions", "owns"))
+    first = getattr(module, "ASKED_FIRST", False)
+    return Reader(name, module.claims, module.find, module.read, expand, companions, owns, first)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +213,10 @@ def _share_out(
             left.append(entry)
         else:
             claimed.setdefault(owner.name, []).append(entry.file)
-    shares = [(reader, claimed[reader.name]) for reader in readers if reader.name in claimed]
-    named = {one for reader, files in shares for file in files for one in reader.companions(file.path)}
+    claims = [(reader, claimed[reader.name]) for reader in readers if reader.name in claimed]
+    owners = {one: reader.name for reader, files in claims for file in files for one in reader.owns(file.path)}
+    shares = [(reader, [f for f in files if owners.get(f.path, reader.name) == reader.name]) for reader, files in claims]
+    named = {one for reader, files in shares for file in files for one in reader.companions(file.path)} | set(owners)
     junk = [Skipped(e.file.number, _listing.kind_of(e.head), "INP-OTHER") for e in left if e.file.path not in named]
     return shares, junk
 
@@ -249,5 +260,5 @@ def _nothing(_: Path) -> list[Path] | None:
     return None
 
 
-def _no_companions(_: Path) -> list[Path]:
+def _no_files(_: Path) -> list[Path]:
     return []

@@ -78,3 +78,37 @@ def write_text(path: Path, text: str) -> Path:
     """Write text and return where."""
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def write_mha(path: Path, pixels: NDArray[np.generic], pitch_mm: tuple[float, float], origin_mm: tuple[float, float]) -> Path:
+    """A MetaImage stack, x = columns, y = rows, z = views; `origin_mm` is (x, y) of pixel (0, 0)."""
+    views, rows, columns = pixels.shape
+    types = {"f4": "MET_FLOAT", "u2": "MET_USHORT"}
+    header = (
+        "ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\nCompressedData = False\n"
+        "TransformMatrix = 1 0 0 0 1 0 0 0 1\n"
+        f"Offset = {origin_mm[0]} {origin_mm[1]} 0\nElementSpacing = {pitch_mm[1]} {pitch_mm[0]} 1\n"
+        f"DimSize = {columns} {rows} {views}\nElementType = {types[pixels.dtype.str[1:]]}\nElementDataFile = LOCAL\n"
+    )
+    path.write_bytes(header.encode() + pixels.tobytes())
+    return path
+
+
+def rtk_xml(gantry_deg: list[float], sid_mm: float = SID_MM, sdd_mm: float = SDD_MM, extra: str = "") -> str:
+    """RTK's geometry file as its documentation describes it: common values once, zeros left out, no matrices."""
+    views = "".join(f"  <Projection><GantryAngle>{angle!r}</GantryAngle></Projection>\n" for angle in gantry_deg)
+    return (
+        '<?xml version="1.0"?>\n<!DOCTYPE RTKGEOMETRY>\n<RTKThreeDCircularGeometry version="3">\n'
+        f"  <SourceToIsocenterDistance>{sid_mm}</SourceToIsocenterDistance>\n"
+        f"  <SourceToDetectorDistance>{sdd_mm}</SourceToDetectorDistance>\n{extra}{views}</RTKThreeDCircularGeometry>\n"
+    )
+
+
+def centred_origin_mm() -> tuple[float, float]:
+    """(x, y) of pixel (0, 0) of a centred detector."""
+    return -(COLUMNS - 1) / 2 * COLUMN_PITCH_MM, -(ROWS - 1) / 2 * ROW_PITCH_MM
+
+
+def degrees() -> list[float]:
+    """The angles of `cone_views` in degrees."""
+    return [float(angle) for angle in np.degrees(angles_rad())]

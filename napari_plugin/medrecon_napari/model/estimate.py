@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from medrecon.core.reading import SeriesInfo
 
 #: Seconds per million voxels of the result, on two cores of 2026; everything from reading to writing.
-FIRST_RATES: Mapping[str, float] = {"consistent_spline": 0.9, "interpolate": 0.7}
+FIRST_RATES: Mapping[str, float] = {"consistent_spline": 0.9, "consistent_spline, general path": 12.0, "interpolate": 0.7}
 _OTHER_RATE = 2.0
 _START_S = 3.0  # to load Python and torch
 _TORCH_BYTES = 600e6
@@ -42,21 +42,26 @@ class Estimate:
 
 @dataclass(slots=True)
 class Rates:
-    """Seconds per million voxels by method, as this machine showed them."""
+    """Seconds per million voxels by the work that is done, as this machine showed them; `work_of` names the work."""
 
     measured: dict[str, float]
 
-    def learn(self, method: str, voxels: int, seconds: float) -> None:
+    def learn(self, work: str, voxels: int, seconds: float) -> None:
         """Remember how long a finished run took."""
         if voxels >= _LEAST_VOXELS and seconds > _START_S:
-            self.measured[method] = (seconds - _START_S) / (voxels / 1e6)
+            self.measured[work] = (seconds - _START_S) / (voxels / 1e6)
 
-    def estimate(self, method: str, shape: tuple[int, int, int], pixels: int) -> Estimate:
+    def estimate(self, work: str, shape: tuple[int, int, int], pixels: int) -> Estimate:
         """Estimate a run from the size of its result and the number of pixels that were measured."""
         voxels = math.prod(shape)
-        rate = self.measured.get(method, FIRST_RATES.get(method, _OTHER_RATE))
+        rate = self.measured.get(work, FIRST_RATES.get(work, _OTHER_RATE))
         memory = _TORCH_BYTES + 4 * (4 * voxels + 3 * pixels)  # as the engine's own check
-        return Estimate(_START_S + rate * voxels / 1e6, memory, shape, method in self.measured)
+        return Estimate(_START_S + rate * voxels / 1e6, memory, shape, work in self.measured)
+
+
+def work_of(method: str, path: str) -> str:
+    """Name the work of a run: the general path of the slice model costs many times the fast one."""
+    return f"{method}, general path" if path == "general" else method
 
 
 def result_shape(info: SeriesInfo, spacing_mm: float | tuple[float, float, float] | list[float] | None) -> tuple[int, int, int]:

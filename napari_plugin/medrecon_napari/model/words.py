@@ -25,6 +25,14 @@ STAGES = {
     "surface": "Making the surface",
     "write": "Writing",
 }
+#: What presets are called, and what they are for, in the order in which they are shown; others come after them.
+PRESETS = {
+    "fast": (
+        "Fast",
+        "Even slices from any scanner, in seconds: a smooth curve through the slices that agrees with every one of them.",
+    ),
+    "best": ("Best", "The most careful settings there are; takes longer."),
+}
 _SAID = re.compile(r"^medrecon: (?P<code>[A-Z0-9]+(?:-[A-Z0-9]+)*): (?P<said>.*)$")
 _GAP_MM = 0.05  # less is rounding
 _MINUTE_S, _HOUR_S = 60, 3600
@@ -68,6 +76,17 @@ def trouble_of(code: int, log: Sequence[str]) -> Trouble:
 def series_title(info: SeriesInfo) -> str:
     """Name a series by what it is, never by text from its header."""
     return " · ".join([info.modality or info.kind.capitalize(), *info.parts])
+
+
+def preset(name: str) -> tuple[str, str]:
+    """Return what a preset is called on the screen, and what it is for."""
+    return PRESETS.get(name, (name.replace("-", " ").replace("_", " ").capitalize(), f"The preset {name}."))
+
+
+def preset_rank(name: str) -> tuple[int, str]:
+    """Return where a preset stands in the row."""
+    order = list(PRESETS)
+    return (order.index(name) if name in order else len(order), name)
 
 
 def spacing(info: SeriesInfo) -> str:

@@ -26,7 +26,7 @@ from medrecon_napari.model import words
 from medrecon_napari.model.background import Background
 from medrecon_napari.model.child import trouble_from
 from medrecon_napari.model.choice import Recipe, export_command, methods_for, presets, run_command, surface_command
-from medrecon_napari.model.estimate import Estimate, Rates, result_shape
+from medrecon_napari.model.estimate import Estimate, Rates, result_shape, work_of
 from medrecon_napari.model.jobs import Job, Jobs
 from medrecon_napari.model.previews import Previews
 from medrecon_napari.model.runs import RunState
@@ -159,12 +159,16 @@ class Workbench:
     def use_preset(self, name: str) -> None:
         """Start over from a preset; the device is kept."""
         self.preset = name
-        self._use(self.presets[name].model_copy(update={"device": self.config.device}))
+        self._use(self.preset_config())
 
     def use_config(self, config: ReconstructionConfig) -> None:
         """Take over settings from the form."""
         if config != self.config:
             self._use(config)
+
+    def preset_config(self) -> ReconstructionConfig:
+        """Return what the chosen preset says, on the chosen device."""
+        return self.presets[self.preset].model_copy(update={"device": self.config.device})
 
     def recipe(self) -> Recipe | None:
         """Return what would be run now; None where nothing can be."""
@@ -172,13 +176,24 @@ class Workbench:
             return None
         return Recipe(self.path, self.info.id, self.preset, self.config, self.options)
 
+    def centre_lps(self) -> tuple[float, float, float] | None:
+        """Return the middle of the images that were read, in LPS mm; None before they were."""
+        if isinstance(self.scan, mr.SliceScan):
+            middle = self.scan.poses.corners_lps_mm().mean(axis=(0, 1))
+        elif isinstance(self.scan, mr.Volume):
+            middle = self.scan.grid.corners_lps_mm().mean(axis=0)
+        else:
+            return None
+        x, y, z = (float(v) for v in middle)
+        return x, y, z
+
     def estimate(self) -> Estimate | None:
         """Estimate time and memory of a run; None where nothing can be run."""
         if self.info is None:
             return None
         shape = result_shape(self.info, self.config.grid.spacing_mm)
         slices, rows, columns = self.info.shape
-        return self.rates.estimate(self.config.method, shape, slices * rows * columns)
+        return self.rates.estimate(work_of(self.config.method, self.config.path), shape, slices * rows * columns)
 
     def run_button(self) -> Button:
         """Return what the run button says now."""
@@ -210,7 +225,8 @@ class Workbench:
         if not recipe.path.exists():
             self._tell_trouble(Trouble("INP-MISSING", "the folder is not there any more", "Choose it again in step 1."))
             return None
-        title = f"{self.config.method} · {words.series_title(self.info) if self.info else ''}"
+        changed = "" if recipe.config == self.preset_config() else ", changed"
+        title = f"{words.preset(self.preset)[0]}{changed} · {words.series_title(self.info) if self.info else ''}"
         return self._add(lambda: self.jobs.add("reconstruct", title, lambda folder: run_command(recipe, folder), recipe))
 
     def load_settings_of(self, job: Job) -> None:
@@ -366,7 +382,8 @@ class Workbench:
     def _record_came(self, job: Job, record: dict[str, Any]) -> None:
         self.records[job.number] = record
         shape = record.get("volume", {}).get("shape", (0, 0, 0))
-        self.rates.learn(str(record.get("provenance", {}).get("method", "")), math.prod(shape), job.seconds)
+        if job.recipe is not None:
+            self.rates.learn(work_of(job.recipe.config.method, job.recipe.config.path), math.prod(shape), job.seconds)
         self.memory[_RATES] = dict(self.rates.measured)
         self.result_ready.emit(job.number)
         self.facts_changed.emit()

@@ -1,0 +1,158 @@
+"""The panel's view of the viewer: which plane is being looked at, the layers it adds, and where they lie.
+
+Layers that the user removes or renames are nobody's loss: everything is found again by what its metadata say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from qtpy.QtCore import QTimer
+
+import medrecon as mr
+from medrecon.core.volume import Quantity
+from medrecon_napari.layers import LayerData, volume_layer
+from medrecon_napari.model.previews import Picture, View
+from medrecon_napari.place import Place
+from medrecon_napari.viewing.letters import place_of_layer
+from medrecon_napari.window_level import Window
+
+if TYPE_CHECKING:
+    import napari
+    from napari.layers import Layer
+
+#: The world axis that is not drawn in each view; napari's world is head-feet, front-back, right-left.
+_ORDERS: dict[View, tuple[int, int, int]] = {"axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1)}
+PREVIEW = "preview"
+
+
+class Screen:
+    """What the panel does with the viewer.
+
+    Parameters
+    ----------
+    viewer : Viewer
+    """
+
+    def __init__(self, viewer: napari.Viewer) -> None:
+        self.viewer = viewer
+
+    def add(self, layers: Sequence[LayerData], done: Callable[[], None] = lambda: None) -> None:
+        """Add layers one by one, with time for the window in between."""
+        waiting = list(layers)
+
+        def add_next() -> None:
+            if not waiting:
+                done()
+                return
+            self.add_one(waiting.pop(0))
+            QTimer.singleShot(0, add_next)
+
+        add_next()
+
+    def add_one(self, layer: LayerData) -> Layer:
+        """Add one layer under the preview."""
+        from napari.layers import Layer
+
+        made = self.viewer.add_layer(Layer.create(*layer))
+        preview = self.preview()
+        if preview is not None and made is not preview:
+            self.viewer.layers.move(self.viewer.layers.index(preview), len(self.viewer.layers))
+        return made
+
+    def hide_others(self, series: str) -> None:
+        """Hide the pictures of other series, so that the new one is seen."""
+        for layer in self.viewer.layers:
+            if layer.metadata.get("role") in {"scan", "volume", "result"} and layer.metadata.get("series") != series:
+                layer.visible = False
+
+    def scan(self, series: str) -> Layer | None:
+        """Return the layer of a series' images, None where it was removed."""
+        ours = (one for one in self.viewer.layers if one.metadata.get("series") == series)
+        return next((one for one in ours if one.metadata.get("role") in {"scan", "volume"}), None)
+
+    def preview(self) -> Layer | None:
+        """Return the preview's layer, None where there is none."""
+        return next((one for one in self.viewer.layers if one.metadata.get("role") == PREVIEW), None)
+
+    def look(self, view: View) -> None:
+        """Turn the viewer to a view."""
+        if self.viewer.dims.ndim == len(_ORDERS[view]) and tuple(self.viewer.dims.order) != _ORDERS[view]:
+            self.viewer.dims.order = _ORDERS[view]
+            if self.viewer.dims.ndisplay == 2:
+                self.viewer.reset_view()
+
+    def view(self) -> View | None:
+        """Return the view that the viewer shows, None where it shows something else."""
+        if self.viewer.dims.ndim != 3:
+            return None
+        hidden = self.viewer.dims.order[0]
+        return next(view for view, order in _ORDERS.items() if order[0] == hidden)
+
+    def point_lps(self, series: str) -> tuple[float, float, float] | None:
+        """Return the point of the patient that the viewer's sliders stand at; None without the series' images."""
+        layer = self.scan(series)
+        place = None if layer is None else place_of_layer(layer)
+        if place is None or not place.is_one_space or self.viewer.dims.ndim != 3:
+            return None
+        x, y, z = (float(v) for v in place.lps_of_world(np.asarray(self.viewer.dims.point, dtype=np.float64)))
+        return x, y, z
+
+    def limits(self, series: str) -> tuple[float, float] | None:
+        """Return the values that are shown black and white in the series' images."""
+        layer: Any = self.scan(series)
+        return None if layer is None else (float(layer.contrast_limits[0]), float(layer.contrast_limits[1]))
+
+    def show_preview(self, picture: Picture, series: str) -> None:
+        """Lay a preview upon the series' images, in the same window of values."""
+        limits, reference = self.limits(series), self.scan(series)
+        data, arguments, kind = preview_layer(picture, None if limits is None else Window.between("as the scan", *limits))
+        place = None if reference is None else place_of_layer(reference)
+        if place is not None and place.is_one_space:
+            arguments = _laid_upon(arguments, place)
+        there: Any = self.preview()
+        if there is None:
+            active = self.viewer.layers.selection.active
+            self.add_one((data, arguments, kind))
+            self.viewer.layers.selection.active = active or reference
+            return
+        there.data = data
+        for name in ("scale", "translate", "metadata"):
+            setattr(there, name, arguments[name])
+
+    def drop_preview(self) -> None:
+        """Remove the preview."""
+        layer = self.preview()
+        if layer is not None:
+            self.viewer.layers.remove(layer)
+
+
+def preview_layer(picture: Picture, window: Window | None) -> LayerData:
+    """Return the layer of a preview: one plane, named so that nobody takes it for a result."""
+    return volume_layer(_volume(picture, picture.plane), {"role": PREVIEW}, "preview, not a result", window)
+
+
+def flat(picture: Picture) -> tuple[NDArray[np.float32], NDArray[np.float32], tuple[float, float]]:
+    """Return the measured and the reconstructed plane as pictures (rows, columns) as on the screen, and a pixel's mm."""
+    (measured, arguments, _), (plane, _, _) = (
+        _volume(picture, values).to_napari() for values in (picture.measured, picture.plane)
+    )
+    thin = plane.shape.index(1)
+    row, column = (float(size) for axis, size in enumerate(arguments["scale"]) if axis != thin)
+    return np.squeeze(measured, thin), np.squeeze(plane, thin), (row, column)
+
+
+def _laid_upon(arguments: dict[str, Any], place: Place) -> dict[str, Any]:
+    """Move a layer's arguments so that it shows one patient point where another layer does."""
+    world = np.diag([*arguments["scale"], 1.0])
+    world[:3, 3] = arguments["translate"]
+    mine = Place(np.asarray(arguments["metadata"]["to_lps_mm"], dtype=np.float64), world)
+    return {**arguments, "translate": mine.beside(place).world_from_data[:3, 3]}
+
+
+def _volume(picture: Picture, values: NDArray[np.float32]) -> mr.Volume:
+    slices, rows, columns = values.shape
+    return mr.Volume(values, mr.Grid((slices, rows, columns), picture.to_lps_mm), Quantity(picture.quantity))

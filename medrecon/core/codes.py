@@ -115,6 +115,7 @@ EXPLANATIONS: Mapping[str, str] = {
     "PRJ-GEOM": "The geometry of the projections cannot be a scanner's: distances, pitches or directions are impossible or implausible.",
     "PRJ-HAND": "Columns, rows and the direction to the source form the wrong triple: the result would be a mirror image.",
     "PRJ-HEADER": "The header of a projection file contradicts itself, lacks what is needed, or uses what is not read here.",
+    "PRJ-LINK": "An HDF5 file links to a file that is missing or outside its folder, or keeps its values in other files.",
     "PRJ-PITCH": "The file does not say how large a detector pixel is, and without it the result has no scale.",
     "PRJ-SHAPE": "The numbers of views, rows and columns of pixels, angles and vectors do not agree.",
     "PRJ-UNIT": "The angles are in the wrong unit: degrees where radians are expected, or the other way round.",

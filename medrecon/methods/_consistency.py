@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -22,19 +21,17 @@ from medrecon.operators._slice_geometry import SliceGeometry
 from medrecon.operators.slice_sampler import SliceSampler
 
 _LENGTH = 0.5  # of the covariance, in slice thicknesses
-_LEAST_EPS, _MOST_EPS = 1e-3, 1.0
+_APART = 1e-3  # voxels: slices whose places differ by less count as straight behind each other
 _TINY = 1e-6  # singular values below this share of the largest carry nothing in float32
 
 
-def make_consistent(
-    A: SliceSampler, y: Tensor, x: Tensor, eps: float | Literal["auto"], tolerance: float, iterations: int, tick: Tick
-) -> Tensor:
+def make_consistent(A: SliceSampler, y: Tensor, x: Tensor, eps: float, tolerance: float, iterations: int, tick: Tick) -> Tensor:
     """Correct `x` (overwritten) so that ``A x`` is `y` up to the noise that `eps` allows.
 
     Parameters
     ----------
-    eps : float or "auto"
-        Variance of the noise over that of the detail which the spline missed; estimated from the images by "auto".
+    eps : float
+        Variance of the noise over that of the detail which the spline missed.
     tolerance, iterations : float, int
         Where conjugate gradients stop.
     """
@@ -44,8 +41,8 @@ def make_consistent(
     if len(used) < len(y):
         A, y = A.take(used), y[torch.from_numpy(used).to(y.device)]
     residual = torch.where(torch.from_numpy(A.seen).to(y.device), y - A.forward(x), y.new_zeros(()))
-    prior = _DepthPrior.of(A)
-    absolute = prior.row_energy * (estimate_eps(A, y, residual) if eps == "auto" else eps)
+    prior = _Prior.of(A)
+    absolute = eps * prior.row_energy
     if _is_direct(A):
         _correct_directly(A, x, residual, prior, absolute)
     else:
@@ -54,27 +51,12 @@ def make_consistent(
     return x
 
 
-def estimate_eps(A: SliceSampler, y: Tensor, residual: Tensor) -> float:
-    """Estimate noise over detail: the noise from the images, the detail from what the spline missed beyond it.
-
-    The noise is that of Immerkaer 1996, Comput. Vis. Image Underst. 64, 300 (median instead of mean), over the
-    brighter half of the measured pixels.
-    """
-    mask = np.array([[1.0, -2, 1], [-2, 4, -2], [1, -2, 1]]) / 6
-    kernel = torch.from_numpy(mask).to(y)[None, None]
-    rough = torch.nn.functional.conv2d(y[:, None], kernel)[:, 0].abs()
-    seen = torch.from_numpy(A.seen).to(y.device)
-    bright = (seen & (y > y[seen].mean()))[:, 1:-1, 1:-1]
-    if not bright.any():
-        return _LEAST_EPS
-    noise = float(rough[bright].median() / 0.6745) ** 2
-    detail = float(residual[seen].square().mean()) - noise
-    return min(max(noise / detail, _LEAST_EPS), _MOST_EPS) if detail > 0 else _MOST_EPS
-
-
 @dataclass(frozen=True)
-class _DepthPrior:
+class _Prior:
     """C: correlation rho^|i - j| of planes i and j along one grid axis; without an axis, the identity.
+
+    Along `soft_axes` voxels are correlated with their neighbours. There slices stand at different fractions of a voxel,
+    as those of a tilted gantry do; A then sees the finest detail hardly at all, and undoing that would only raise noise.
 
     Slices whose normals share no grid axis have no common depth, so that they get the identity.
     """
@@ -82,14 +64,17 @@ class _DepthPrior:
     axis: int | None
     rho: float
     row_energy: float
+    soft_axes: tuple[int, ...]
 
     @classmethod
-    def of(cls, A: SliceSampler) -> _DepthPrior:
+    def of(cls, A: SliceSampler) -> _Prior:
         geometry = A.geometry
         shared = bool((geometry.axis == geometry.axis[0]).all())
         step = float(geometry.plane_step_mm.mean())
         rho = float(np.exp(-step / (_LENGTH * A.poses.thickness_mm.mean()))) if shared else 0.0
-        return cls(int(geometry.axis[0]) if shared else None, rho, _row_energy(geometry, rho))
+        return cls(
+            int(geometry.axis[0]) if shared else None, rho, _row_energy(geometry, rho), _soft_axes(geometry) if shared else ()
+        )
 
     def matrix(self, size: int) -> Float64:
         """Return C as a matrix (size, size)."""
@@ -99,6 +84,8 @@ class _DepthPrior:
         """Apply C to a volume, in place: a recursive filter there and back, started stationary so that ends count alike."""
         if self.axis is None:
             return x
+        for axis in self.soft_axes:
+            x = _soften(x, axis)
         edge = (1 - self.rho**2) ** 0.5
         planes = x.unbind(self.axis)
         for here, behind in zip(planes[-2::-1], planes[:0:-1], strict=True):
@@ -107,6 +94,26 @@ class _DepthPrior:
         for here, before in zip(planes[1:], planes[:-1], strict=True):
             here.add_(before, alpha=self.rho)
         return x.mul_(edge * edge)
+
+
+def _soft_axes(geometry: SliceGeometry) -> tuple[int, ...]:
+    """Return the grid axes in the plane of the slices along which slices stand at different fractions of a voxel."""
+    off = geometry.start - geometry.start[0]
+    apart = np.abs(off - np.round(off)).max(axis=0) > _APART
+    return tuple(axis for axis in range(3) if apart[axis] and axis != geometry.axis[0])
+
+
+def _soften(x: Tensor, dim: int) -> Tensor:
+    """Return `x` convolved with (1, 4, 6, 4, 1) / 16 along one axis, mirrored at the ends; symmetric and not negative."""
+    last = x.shape[dim] - 1
+    for _ in range(2):
+        soft = x * 0.5
+        for here, there in ((1, 0), (0, 1)):
+            soft.narrow(dim, here, last).add_(x.narrow(dim, there, last), alpha=0.25)
+        for end in (0, last):
+            soft.narrow(dim, end, 1).add_(x.narrow(dim, end, 1), alpha=0.25)
+        x = soft
+    return x
 
 
 def _row_energy(geometry: SliceGeometry, rho: float) -> float:
@@ -124,7 +131,7 @@ def _correlation(size: int, rho: float) -> Float64:
     return correlation
 
 
-def _normal_operator(A: SliceSampler, prior: _DepthPrior) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], None]]:
+def _normal_operator(A: SliceSampler, prior: _Prior) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], None]]:
     """Return y -> A C A* y, and (x, z) -> x += C A* z.
 
     Where all slices lie along the same grid axes, A C A* goes from plane to plane, weighted by how much two slices
@@ -136,12 +143,18 @@ def _normal_operator(A: SliceSampler, prior: _DepthPrior) -> tuple[Callable[[Ten
     smoothed = group.depth @ prior.matrix(group.depth.shape[1])
     overlap = smoothed @ group.depth.T
 
+    def planes(y: Tensor) -> Tensor:
+        spread = group.scatter(A.masked(y), A.domain)
+        for axis in prior.soft_axes:
+            spread = _soften(spread, group.axes.index(axis))
+        return spread
+
     def normal(y: Tensor) -> Tensor:
         out = torch.empty_like(y)
-        group.gather(_along_depth(overlap, group.scatter(A.masked(y), A.domain)), out)
+        group.gather(_along_depth(overlap, planes(y)), out)
         return A.masked(out)
 
-    return normal, lambda x, z: add_along_depth(x, group.axes, smoothed.T, group.scatter(A.masked(z), A.domain))
+    return normal, lambda x, z: add_along_depth(x, group.axes, smoothed.T, planes(z))
 
 
 def _add(x: Tensor, more: Tensor) -> None:
@@ -151,21 +164,33 @@ def _add(x: Tensor, more: Tensor) -> None:
 def _conjugate_gradients(
     normal: Callable[[Tensor], Tensor], b: Tensor, eps: float, tolerance: float, iterations: int, tick: Tick
 ) -> Tensor:
-    """Solve (A C A* + eps) z = b."""
+    """Solve (M + eps) z = b with M = A C A*, as far as A* can tell.
+
+    Lengths are measured by <r, M r>: parts of b that no volume can give, such as detail finer than the voxels, are
+    then invisible. With the plain norm they would grow to 1 / eps in z before they cancel.
+    """
     z, r, p = torch.zeros_like(b), b.clone(), b.clone()
-    energy = float(r.square().sum())
+    Mr = normal(r)
+    Mp = Mr.clone()
+    energy = _dot(r, Mr)
     target = energy * tolerance**2
     for step in range(iterations):
         if energy <= target:
             break
-        q = normal(p).add_(p, alpha=eps)
-        length = energy / float((p * q).sum())
+        q, Mq = Mp.add(p, alpha=eps), normal(Mp).add_(Mp, alpha=eps)
+        length = energy / _dot(Mp, q)
         z.add_(p, alpha=length)
         r.sub_(q, alpha=length)
-        energy, before = float(r.square().sum()), energy
+        Mr.sub_(Mq, alpha=length)
+        energy, before = _dot(r, Mr), energy
         p.mul_(energy / before).add_(r)
+        Mp.mul_(energy / before).add_(Mr)
         tick((step + 1) / iterations)
     return z
+
+
+def _dot(a: Tensor, b: Tensor) -> float:
+    return float((a * b).sum(dtype=torch.float64))
 
 
 def _is_direct(A: SliceSampler) -> bool:
@@ -181,7 +206,7 @@ def _is_direct(A: SliceSampler) -> bool:
     return bool(A.seen.all() or (aligned and (A.seen == A.seen[0]).all()))
 
 
-def _correct_directly(A: SliceSampler, x: Tensor, residual: Tensor, prior: _DepthPrior, eps: float) -> None:
+def _correct_directly(A: SliceSampler, x: Tensor, residual: Tensor, prior: _Prior, eps: float) -> None:
     """Add C A* (A C A* + eps)^-1 r to `x` through the eigenvalues of the factors of A."""
     if A.factors is None:
         raise ValueError("A has no factors")
@@ -209,7 +234,7 @@ class _Spectrum:
     def of(cls, taps: Taps) -> _Spectrum:
         if taps.is_identity:
             return cls(None, np.ones(1), None)
-        left, values, right = np.linalg.svd(taps.dense(), full_matrices=False)
+        left, values, right = np.linalg.svd(taps.matrix(torch.zeros((), dtype=torch.float64)).numpy(), full_matrices=False)
         kept = values > _TINY * values[0]
         return cls(left[:, kept], values[kept], right[kept])
 

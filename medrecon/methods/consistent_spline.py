@@ -23,14 +23,16 @@ class ConsistentSplineConfig(Config):
     """Settings of `consistent_spline`."""
 
     order: Annotated[Literal[0, 1, 3], Field(description="of the spline: 0 nearest slice, 1 linear, 3 cubic")] = 3
-    eps: Annotated[float, Field(gt=0, le=10)] | Literal["auto"] = Field(
-        default=1e-3,
-        description="how far the slices may be missed: noise variance over detail variance; 'auto' estimates both",
-    )
+    eps: Annotated[
+        float,
+        Field(
+            gt=0, le=10, description="how far the slices may be missed: noise over missing detail, in variance; 0.1 for noisy MR"
+        ),
+    ] = 1e-3
     tolerance: Annotated[
         float, Field(gt=0, lt=1, description="relative error at which the iteration stops, where one is needed")
-    ] = 1e-3
-    iterations: Annotated[int, Field(gt=0, description="at most so many steps, where the solution is not direct")] = 60
+    ] = 1e-2
+    iterations: Annotated[int, Field(gt=0, description="at most so many steps, where the solution is not direct")] = 30
 
 
 def consistent_spline(A: SliceSampler, y: Tensor, config: ConsistentSplineConfig, tick: Tick) -> Tensor:

@@ -5,9 +5,11 @@ Nothing here uses a reader or a writer of the package: bytes are put together wi
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -112,3 +114,99 @@ def centred_origin_mm() -> tuple[float, float]:
 def degrees() -> list[float]:
     """The angles of `cone_views` in degrees."""
     return [float(angle) for angle in np.degrees(angles_rad())]
+
+
+def write_data_exchange(path: Path, scan: ProjectionScan, theta: NDArray[np.float64], units: str | None = "degrees") -> Path:
+    """Counts of a scan whose rows go down and whose columns are seen from behind: row 0 at the top."""
+    counts, flat, dark = as_counts(scan)
+    with h5py.File(path, "w") as file:
+        group = file.create_group("exchange")
+        group["data"] = counts[:, ::-1, ::-1]
+        group["data_white"] = np.stack([flat, flat])[:, ::-1, ::-1]
+        group["data_dark"] = np.stack([dark, dark])[:, ::-1, ::-1]
+        group["theta"] = theta
+        if units is not None:
+            group["theta"].attrs["units"] = units
+    return path
+
+
+def write_nxtomo(path: Path, scan: ProjectionScan, theta_deg: NDArray[np.float64], frames_in: Path | None = None) -> Path:
+    """NXtomo: dark, flat, half of the views, an invalid frame, the other half, flat; the angle of every frame."""
+    counts, flat, dark = as_counts(scan)
+    half = len(counts) // 2
+    frames = [dark, flat, *counts[:half], flat * 0, *counts[half:], flat]
+    keys = [2, 1, *[0] * half, 3, *[0] * (len(counts) - half), 1]
+    angles = [0.0, 0.0, *theta_deg[:half], 0.0, *theta_deg[half:], 0.0]
+    with h5py.File(path, "w") as file:
+        detector = file.create_group("entry/instrument/detector")
+        if frames_in is None:
+            detector["data"] = np.stack(frames)[:, ::-1, ::-1]
+        else:
+            with h5py.File(frames_in, "w") as other:
+                other["frames"] = np.stack(frames)[:, ::-1, ::-1]
+            detector["data"] = h5py.ExternalLink(frames_in.name, "/frames")
+        detector["image_key"] = np.array(keys)
+        for axis in ("x", "y"):
+            detector[f"{axis}_pixel_size"] = scan.views.detector.pitch_mm[0] * 1000
+            detector[f"{axis}_pixel_size"].attrs["units"] = "um"
+        file["entry/angle"] = np.array(angles)
+        file["entry/angle"].attrs["units"] = "deg"
+        file["entry/sample/rotation_angle"] = h5py.SoftLink("/entry/angle")
+    return path
+
+
+def as_counts(scan: ProjectionScan, open_beam: float = 50_000.0, offset: float = 100.0) -> tuple[Float32, Float32, Float32]:
+    """Counts, open beam and dark image of a scan; the beam is brighter on one side, so that a flipped flat is noticed."""
+    rows, columns = scan.views.detector.shape
+    beam = open_beam * np.linspace(0.7, 1.0, columns)[None, :] * np.linspace(0.8, 1.0, rows)[:, None]
+    counts = offset + beam * np.exp(-scan.pixels.astype(np.float64))
+    return counts.astype(np.float32), (beam + offset).astype(np.float32), np.full((rows, columns), offset, np.float32)
+
+
+def helsinki_fields(scan: ProjectionScan, angles_deg: NDArray[np.float64]) -> dict[str, object]:
+    """The structure CtDataLimited of the challenge, distances in mm."""
+    return {
+        "type": "2d",
+        "sinogram": scan.pixels[:, 0, :].astype(np.float64),
+        "parameters": {
+            "distanceSourceOrigin": SID_MM,
+            "distanceSourceDetector": SDD_MM,
+            "distanceUnit": "mm",
+            "pixelSizePost": COLUMN_PITCH_MM,
+            "angles": angles_deg,
+        },
+    }
+
+
+def write_matlab_7(path: Path, fields: dict[str, object], name: str = "CtDataLimited") -> Path:
+    """MATLAB 7.3: HDF5 behind a block of 512 bytes, arrays transposed, texts as 16-bit numbers."""
+    with h5py.File(path, "w", userblock_size=512) as file:
+        _put(file.create_group(name), fields)
+    with path.open("r+b") as raw:
+        raw.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(116))
+    return path
+
+
+def _put(group: h5py.Group, fields: dict[str, object]) -> None:
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            _put(group.create_group(name), value)
+        elif isinstance(value, str):
+            group[name] = np.array([[ord(letter)] for letter in value], dtype=np.uint16)
+        else:
+            group[name] = np.atleast_2d(np.asarray(value, dtype=np.float64)).T
+
+
+def txrm_streams(scan: ProjectionScan, angles_deg: NDArray[np.float64]) -> dict[str, bytes]:
+    """The streams of a .txrm with an open beam; the pixel size is that of a voxel, the distance behind the axis negative."""
+    counts, flat, _ = as_counts(scan, offset=0.0)
+    rows, columns = scan.views.detector.shape
+    n = len(counts)
+    whole = {"NoOfImages": n, "ImageWidth": columns, "ImageHeight": rows, "DataType": 10, "AcquisitionMode": 0, "XrayGeometry": 1}
+    streams = {f"ImageInfo/{name}": struct.pack("<i", value) for name, value in whole.items()}
+    streams["ImageInfo/PixelSize"] = struct.pack("<f", COLUMN_PITCH_MM * SID_MM / SDD_MM * 1000)
+    streams["ImageInfo/Angles"] = angles_deg.astype("<f4").tobytes()
+    streams["ImageInfo/StoRADistance"] = np.full(n, -SID_MM, "<f4").tobytes()
+    streams["ImageInfo/DtoRADistance"] = np.full(n, SDD_MM - SID_MM, "<f4").tobytes()
+    streams |= {f"ImageData{k // 100 + 1}/Image{k + 1}": image.astype("<f4").tobytes() for k, image in enumerate(counts)}
+    return streams | {"ReferenceData/Image": flat.astype("<f4").tobytes(), "ReferenceData/DataType": struct.pack("<i", 10)}

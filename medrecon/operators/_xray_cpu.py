@@ -9,16 +9,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from medrecon.core.grid import Float64
 from medrecon.operators import _xray_cpu_kernels as kernels
-from medrecon.operators._xray_rays import Rays, main_axis, vertical_axis
+from medrecon.operators._xray_rays import Rays, vertical_axis
+from medrecon.operators._xray_upright import Upright
 
 _Array = NDArray[np.float32]
 
@@ -49,64 +48,11 @@ def in_threads(work: Callable[[int, int], None], count: int) -> None:
     return None
 
 
-@dataclass(frozen=True, eq=False)
-class Upright:
-    """Rays of a scan whose detector columns stand upright, in volume indices (first, second, height).
-
-    Parameters
-    ----------
-    order : (3,)
-        Axes of the grid in that order.
-    flipped : bool
-        Whether the height counts against the grid's index, so that it grows with the detector's rows.
-    pixels, steps : (views, columns, 3)
-        Pixel of row 0, and the step from it to the source.
-    row_step : (views,)
-    across : (views, columns) bool
-        Rays that run mainly along the second axis.
-    to_mm : (3, 3)
-    """
-
-    order: tuple[int, int, int]
-    flipped: bool
-    pixels: Float64
-    steps: Float64
-    row_step: Float64
-    across: NDArray[np.bool_]
-    to_mm: Float64
-
-    @classmethod
-    def of(cls, rays: Rays, axis: int) -> Upright:
-        """Rearrange rays that have a vertical axis."""
-        first, second = (a for a in range(3) if a != axis)
-        order = (first, second, axis)
-        flipped = bool(rays.row_step[0, axis] < 0)
-        pixels, steps = (np.array(array[..., order]) for array in (rays.columns, rays.towards_source(0)))
-        to_mm = rays.to_mm[:, order].copy()
-        row_step = np.abs(rays.row_step[:, axis])
-        if flipped:
-            pixels[..., 2] = rays.grid_shape[axis] - 1 - pixels[..., 2]
-            steps[..., 2] *= -1
-            to_mm[:, 2] *= -1
-        return cls(order, flipped, pixels, steps, row_step, main_axis(rays, (first, second)), to_mm)
-
-    def arrange(self, volume: Tensor) -> _Array:
-        """Bring a volume into the order (first, second, height), as a copy where it is not."""
-        moved = volume.permute(self.order)
-        return (moved.flip(2) if self.flipped else moved).contiguous().numpy()
-
-    def restore(self, arranged: _Array) -> Tensor:
-        """Bring a volume back into the grid's order."""
-        tensor = torch.from_numpy(arranged)
-        moved = tensor.flip(2) if self.flipped else tensor
-        return moved.permute([self.order.index(a) for a in range(3)]).contiguous()
-
-
 def _project_vertical(rays: Rays, axis: int) -> Callable[[Rays, Tensor], Tensor]:
     upright = Upright.of(rays, axis)
 
     def project(rays: Rays, volume: Tensor) -> Tensor:
-        arranged = upright.arrange(volume)
+        arranged = upright.arrange(volume).numpy()
         out = np.zeros((len(rays), rays.detector_shape[1], rays.detector_shape[0]), np.float32)
 
         def work(first: int, last: int) -> None:
@@ -136,7 +82,7 @@ def _spread_vertical(rays: Rays, axis: int) -> Callable[[Rays, Tensor], Tensor]:
     def spread(rays: Rays, projections: Tensor) -> Tensor:
         padded = _padded(projections)
         in_threads(lambda first, last: _scale(upright, padded[..., _ROWS], slice(first, last), rays.parallel), len(rays))
-        volume = np.zeros([rays.grid_shape[a] for a in upright.order], np.float32)
+        volume = np.zeros(upright.sizes(rays.grid_shape), np.float32)
         for across, chosen in _both_ways(upright.across):
 
             def work(start: int, stop: int, across: bool = across, chosen: NDArray[np.bool_] = chosen) -> None:
@@ -145,7 +91,7 @@ def _spread_vertical(rays: Rays, axis: int) -> Callable[[Rays, Tensor], Tensor]:
                 )
 
             in_threads(work, volume.shape[1 if across else 0])
-        return upright.restore(volume)
+        return upright.restore(torch.from_numpy(volume))
 
     return spread
 

@@ -86,7 +86,7 @@ def choose(volume: Volume, config: SurfaceConfig) -> Tissue:
         raise UsageError(
             "SRF-QUANTITY",
             f"the tissue {name!r} is known in Hounsfield units, and this volume holds {volume.quantity.value} values",
-            "If it is a CT, say so (quantity='hounsfield', --quantity hounsfield); else use the tissue 'foreground' or a level of its own.",
+            "If it is a CT, say so (quantity='hounsfield', --quantity hounsfield); else use 'foreground' or a level.",
         )
     return HOUNSFIELD_PRESETS[name]
 

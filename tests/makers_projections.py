@@ -12,6 +12,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from medrecon.core.projections import ProjectionScan
 from medrecon.core.views import Detector, ViewGeometry
@@ -210,3 +212,111 @@ def txrm_streams(scan: ProjectionScan, angles_deg: NDArray[np.float64]) -> dict[
     streams["ImageInfo/DtoRADistance"] = np.full(n, SDD_MM - SID_MM, "<f4").tobytes()
     streams |= {f"ImageData{k // 100 + 1}/Image{k + 1}": image.astype("<f4").tobytes() for k, image in enumerate(counts)}
     return streams | {"ReferenceData/Image": flat.astype("<f4").tobytes(), "ReferenceData/DataType": struct.pack("<i", 10)}
+
+
+def curved_views(count: int = VIEWS, pitch_mm_per_turn: float = 6.0, flying: bool = False) -> ViewGeometry:
+    """A helix with a detector about the focal centre, a quarter of a column off; the focal spot may fly in all directions."""
+    panel = Detector((ROWS, COLUMNS), (ROW_PITCH_MM, COLUMN_PITCH_MM), curve_radius_mm=SDD_MM)
+    helix = ViewGeometry.helical(
+        angles_rad(count),
+        SID_MM,
+        SDD_MM,
+        panel,
+        pitch_mm_per_turn=pitch_mm_per_turn,
+        z0_mm=-3.0,
+        offset_u_mm=0.25 * COLUMN_PITCH_MM,
+    )
+    if not flying:
+        return helix
+    phi, z, rho = flown(count)
+    return replace(helix, sources_lps_mm=np.column_stack([rho * np.sin(phi), -rho * np.cos(phi), z]))
+
+
+def flown(count: int) -> NDArray[np.float64]:
+    """Angle, height and radius (3, views) of a focal spot that jumps from view to view of `curved_views`."""
+    jump = np.arange(count) % 2 - 0.5
+    return np.stack([angles_rad(count) + 0.01 * jump, -3.0 + 6.0 * np.arange(count) / count + jump, SID_MM + 2.0 * jump])
+
+
+def write_ct_pd(folder: Path, scan: ProjectionScan, flying: bool = False, typed: bool = True) -> list[Path]:
+    """One file for each view: transposed, columns from the last to the first, focal centre in cylinder coordinates.
+
+    Values of private tags are 32-bit floats; where `typed` is False their type is not told (UN), as in real files.
+    """
+    helix = scan.views
+    slope, intercept = 0.0001, -0.5
+    paths = []
+    for k, image in enumerate(scan.pixels):
+        data = dicom_base("CT", "1.2.840.10008.5.1.4.1.1.2", k + 1)
+        raw = np.round((image.T[::-1] - intercept) / slope).astype("<u2")
+        put_pixels(data, raw[None])
+        data.RescaleSlope, data.RescaleIntercept = str(slope), str(intercept)
+        z0 = -3.0 + 6.0 * k / len(scan.pixels)
+        floats = {
+            0x70291002: [COLUMN_PITCH_MM],
+            0x70291006: [ROW_PITCH_MM],
+            0x70311001: [angles_rad(len(helix))[k]],
+            0x70311002: [z0],
+            0x70311003: [SID_MM],
+            0x70311031: [SDD_MM],
+            0x70311033: [(COLUMNS + 1) / 2 + 0.25, (ROWS + 1) / 2],
+        }
+        if flying:
+            phi, z, rho = (float(one[k]) for one in flown(len(helix)))
+            floats |= {0x7033100B: [phi - angles_rad(len(helix))[k]], 0x7033100C: [z - z0], 0x7033100D: [rho - SID_MM]}
+        for group in sorted({tag >> 16 for tag in floats} | {0x7041}):
+            data.add_new((group, 0x10), "LO", "projections")
+        for tag, values in floats.items():
+            packed = struct.pack(f"<{len(values)}f", *values)
+            data.add_new(tag, "FL" if typed else "UN", ([float(v) for v in values] if typed else packed))
+        data.add_new(0x7029100B, "CS" if typed else "UN", "CYLINDRICAL" if typed else b"CYLINDRICAL ")
+        for tag, size in ((0x70291010, ROWS), (0x70291011, COLUMNS)):
+            data.add_new(tag, "US" if typed else "UN", size if typed else struct.pack("<H", size))
+        data.add_new(0x70411001, "DS" if typed else "UN", "0.0192" if typed else b"0.0192")
+        paths.append(save_dicom(folder / f"{len(scan.pixels) - k:04d}.dcm", data))
+    return paths
+
+
+def write_xa(path: Path, scan: ProjectionScan, increments_deg: list[float], **changes: object) -> Path:
+    """A rotational run: rows to the feet, columns to the patient's left, counts; the angle of the first frame and increments."""
+    counts, _, _ = as_counts(scan, open_beam=4000.0, offset=0.0)
+    data = dicom_base("XA", "1.2.840.10008.5.1.4.1.1.12.1", 1)
+    put_pixels(data, np.round(counts).astype("<u2"), bits_stored=12)
+    data.NumberOfFrames = len(counts)
+    data.PixelIntensityRelationship = "LIN"
+    data.PositionerPrimaryAngle, data.PositionerSecondaryAngle = "-100", "10"
+    data.PositionerPrimaryAngleIncrement = [str(step) for step in increments_deg]
+    data.DistanceSourceToPatient, data.DistanceSourceToDetector = str(SID_MM), str(SDD_MM)
+    data.ImagerPixelSpacing = [str(ROW_PITCH_MM), str(COLUMN_PITCH_MM)]
+    for name, value in changes.items():
+        setattr(data, name, value)
+    return save_dicom(path, data)
+
+
+def dicom_base(modality: str, sop_class: str, number: int) -> Dataset:
+    """Who, what and when; names that no message may show."""
+    data = Dataset()
+    data.SOPClassUID, data.SOPInstanceUID = sop_class, f"2.25.4711.{number}"
+    data.PatientName, data.PatientID, data.Modality = "Miller^Anna", "19700101", modality
+    data.StudyInstanceUID, data.SeriesInstanceUID, data.FrameOfReferenceUID = "2.25.1", f"2.25.2.{len(modality)}", "2.25.3"
+    data.InstanceNumber = number
+    return data
+
+
+def put_pixels(data: Dataset, frames: NDArray[np.uint16], bits_stored: int = 16) -> None:
+    """Put (frames, rows, columns) of 16 bits into a data set."""
+    data.SamplesPerPixel, data.PhotometricInterpretation, data.PixelRepresentation = 1, "MONOCHROME2", 0
+    data.Rows, data.Columns = frames.shape[1:]
+    data.BitsAllocated, data.BitsStored, data.HighBit = 16, bits_stored, bits_stored - 1
+    data.PixelData = frames.tobytes()
+    data["PixelData"].VR = "OW"
+
+
+def save_dicom(path: Path, data: Dataset) -> Path:
+    """Write Explicit VR Little Endian."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = data.SOPClassUID, data.SOPInstanceUID
+    meta.TransferSyntaxUID, meta.ImplementationClassUID = ExplicitVRLittleEndian, UID("2.25.5")
+    data.file_meta = meta
+    data.save_as(path, enforce_file_format=True)
+    return path

@@ -124,6 +124,7 @@ EXPLANATIONS: Mapping[str, str] = {
     "PRJ-SHAPE": "The numbers of views, rows and columns of pixels, angles and vectors do not agree.",
     "PRJ-UNIT": "The angles are in the wrong unit: degrees where radians are expected, or the other way round.",
     "PRJ-VALUE": "Projections hold values that cannot be measured: not finite, negative counts, or saturated.",
+    "PRJ-WATER": "The scanner says how much water attenuates its spectrum; Hounsfield units can be made from it.",
     "PRJ-WEIGHTS": "Rays measured twice could not be weighed so that they count once: the views do not turn about one axis.",
     "PRJ-XML": "A geometry file is not what it should be: not XML, another version, a value that is no number, or a matrix that disagrees.",
     "PROFILE-TABLE": "A measured slice profile needs at least three pairs of depth (in thicknesses, rising) and weight.",

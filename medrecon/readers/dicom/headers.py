@@ -175,8 +175,8 @@ def contents_of(gated: GatedFile, listed: ListedFile, byte_count: int, options: 
     reason = _no_picture(gated, sop_class, tags)
     if reason:
         return Skipped(listed.number, reason, "DCM-OTHER")
-    file = _stored_file(gated, listed, byte_count, tags, sop_class)
-    known = Contents(file, _series_key(tags), tags.integer_of("SeriesNumber"), elements=_inheritable(header))
+    file = stored_file(gated, listed, byte_count, tags, sop_class)
+    known = Contents(file, series_key(tags), tags.integer_of("SeriesNumber"), elements=inheritable(header))
     try:
         images = _images(file, header, tags, options)
     except DicomError as error:
@@ -204,7 +204,8 @@ def _no_picture(gated: GatedFile, sop_class: str, tags: Tags) -> str:
     return ""
 
 
-def _stored_file(gated: GatedFile, listed: ListedFile, byte_count: int, tags: Tags, sop_class: str) -> StoredFile:
+def stored_file(gated: GatedFile, listed: ListedFile, byte_count: int, tags: Tags, sop_class: str) -> StoredFile:
+    """Remember how the pixels of a file are written, without its bytes."""
     return StoredFile(
         number=listed.number,
         path=listed.path,
@@ -217,7 +218,8 @@ def _stored_file(gated: GatedFile, listed: ListedFile, byte_count: int, tags: Ta
     )
 
 
-def _series_key(tags: Tags) -> SeriesKey:
+def series_key(tags: Tags) -> SeriesKey:
+    """Return what images of one series share."""
     who = "\n".join(tags.text_of(keyword) for keyword in ("PatientID", "PatientName", "PatientBirthDate"))
     return SeriesKey(
         study_uid=tags.text_of("StudyInstanceUID"),
@@ -398,7 +400,7 @@ def _notes(file: StoredFile, tags: Tags, options: ReadOptions) -> list[Finding]:
     return notes
 
 
-def _inheritable(header: Dataset) -> dict[int, Any]:
+def inheritable(header: Dataset) -> dict[int, Any]:
     """Keep public elements of moderate size, as raw as they were read, for the header of a derived series."""
     return {int(tag): element for tag, element in header.items() if _is_inheritable(int(tag), element)}
 

@@ -45,7 +45,7 @@ class GeneralSlices:
         return _general_cpu.seen(self.geometry)
 
     def _scale(self, like: Tensor) -> Tensor:
-        """What brings the sum of each row to 1; 0 where nothing is seen."""
+        """Return what brings the sum of each row to 1; 0 where nothing is seen."""
         seen = torch.from_numpy(np.divide(1, self.seen, out=np.zeros_like(self.seen), where=self.seen > 0))
         return seen.to(like)
 

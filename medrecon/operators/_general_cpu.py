@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 import numba
@@ -45,13 +46,13 @@ def adjoint(geometry: SliceGeometry, y: Tensor) -> Tensor:
     """Apply the transpose of `forward`."""
     x = torch.zeros(geometry.grid_shape, dtype=y.dtype)
     voxels, images, table = x.numpy(), y.contiguous().numpy(), _table(geometry)
+
+    def work(first: int, last: int, members: NDArray[np.int64]) -> None:
+        for k in members:
+            _scatter(voxels.transpose(_turned(geometry, k)), images[k], *_rays(geometry, k), table, first, last)
+
     for axis in np.unique(geometry.axis):
-
-        def work(first: int, last: int, members: Array = np.flatnonzero(geometry.axis == axis)) -> None:
-            for k in members:
-                _scatter(voxels.transpose(_turned(geometry, k)), images[k], *_rays(geometry, k), table, first, last)
-
-        _in_threads(work, geometry.grid_shape[axis])
+        _in_threads(partial(work, members=np.flatnonzero(geometry.axis == axis)), geometry.grid_shape[axis])
     return x
 
 
@@ -86,7 +87,7 @@ def _rays(geometry: SliceGeometry, k: int) -> tuple[Float64, tuple[int, int], fl
 
 
 def _table(geometry: SliceGeometry) -> Float64:
-    """The profile's integral at evenly spaced depths, as `SliceProfile.cumulative` interpolates it."""
+    """Tabulate the profile's integral at evenly spaced depths, as `SliceProfile.cumulative` interpolates it."""
     reach = geometry.profile.reach
     return geometry.profile.cumulative(np.linspace(-reach, reach, _TABLE_STEPS + 1))
 
@@ -111,7 +112,7 @@ def _compiled(function: F) -> F:
 
 @_compiled
 def _cumulative(table: Float64, place: float) -> float:
-    """The profile's integral up to a place on the table, in steps from its middle."""
+    """Return the profile's integral up to a place on the table, in steps from its middle."""
     place = min(max(place + _TABLE_STEPS / 2, 0.0), float(_TABLE_STEPS))
     low = min(int(place), _TABLE_STEPS - 1)
     return table[low] + (place - low) * (table[low + 1] - table[low])  # type: ignore[no-any-return]
@@ -136,7 +137,7 @@ def _inside(place: float, size: int) -> bool:
 
 @_compiled
 def _cell(place: float, size: int) -> tuple[int, int, float]:
-    """The two voxels around a place, held within the outermost ones, and the share of the second."""
+    """Return the two voxels around a place, held within the outermost ones, and the share of the second."""
     held = min(max(place, 0.0), size - 1.0)
     low = min(int(held), max(size - 2, 0))
     return low, min(low + 1, size - 1), held - low

@@ -76,7 +76,7 @@ class _Piece:
         return int(self.points.shape[-1])
 
     def of(self, images: Tensor) -> Tensor:
-        """The piece's pixels in contiguous images (n, rows, columns), as a view."""
+        """Return the piece's pixels in contiguous images (n, rows, columns), as a view."""
         return images[self.slice].view(-1)[self.begin : self.begin + self.pixels]
 
     def crossings(self) -> Iterator[tuple[Tensor, Iterator[tuple[Tensor, Tensor]]]]:

@@ -16,7 +16,16 @@ Schema = Mapping[str, Any]
 #: Endings of names that say a unit, and how it is written on the screen.
 _UNITS = {"mm": "mm", "ms": "ms", "s": "s", "deg": "°", "rad": "rad", "hu": "HU", "ml": "mL"}
 #: Names that would be shown as an abbreviation or in small letters.
-_LABELS = {"eps": "Tolerated misfit", "region_lps_mm": "Region of interest"}
+_LABELS = {
+    "eps": "Tolerated misfit",
+    "region_lps_mm": "Region of interest",
+    "axes": "Orientation",
+    "path": "Slice model",
+    "order": "Curve order",
+    "tolerance": "Stop at error",
+    "iterations": "Most steps",
+    "seed": "Random seed",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +113,9 @@ def unit_of(name: str) -> str:
 
 def fitting(field_: Field, value: object) -> int:
     """Return which of a field's editors a value belongs to."""
-    return next((number for number, editor in enumerate(field_.editors) if _fits(editor, value)), len(field_.editors) - 1)
+    fitting_ones = [number for number, editor in enumerate(field_.editors) if _fits(editor, value)]
+    special = (number for number in fitting_ones if field_.editors[number].kind != "value")
+    return next(special, fitting_ones[0] if fitting_ones else len(field_.editors) - 1)
 
 
 def _editors(schema: Schema, definitions: Mapping[str, Any]) -> Iterator[Editor]:

@@ -29,7 +29,7 @@ STAGES = {
 PRESETS = {
     "fast": (
         "Fast",
-        "Even slices from any scanner, in seconds: a smooth curve through the slices that agrees with every one of them.",
+        "Takes seconds. The volume agrees with every measured slice.",
     ),
     "best": ("Best", "The most careful settings there are; takes longer."),
 }

@@ -28,7 +28,7 @@ from medrecon_napari.model.child import trouble_from
 from medrecon_napari.model.choice import Recipe, export_command, methods_for, presets, run_command, surface_command
 from medrecon_napari.model.estimate import Estimate, Rates, result_shape, work_of
 from medrecon_napari.model.jobs import Job, Jobs
-from medrecon_napari.model.previews import Previews
+from medrecon_napari.model.previews import Previews, View
 from medrecon_napari.model.runs import RunState
 from medrecon_napari.model.session import Session
 from medrecon_napari.model.steps import Facts, Step, closed_because
@@ -187,6 +187,12 @@ class Workbench:
         x, y, z = (float(v) for v in middle)
         return x, y, z
 
+    def side_view(self) -> View:
+        """Return the view from which slices show how thick they are: coronal, or sagittal for coronal slices."""
+        if not isinstance(self.scan, mr.SliceScan):
+            return "coronal"
+        return "sagittal" if int(abs(self.scan.poses.normals[0]).argmax()) == 1 else "coronal"
+
     def estimate(self) -> Estimate | None:
         """Estimate time and memory of a run; None where nothing can be run."""
         if self.info is None:
@@ -323,14 +329,12 @@ class Workbench:
         self.facts_changed.emit()
 
     def _read(self) -> None:
-        """Read the chosen series, if it is usable, and let the child for previews read it too."""
+        """Read the chosen series, if it is usable."""
         info, path, options = self.info, self.path, self.options
         if info is None or path is None or words.verdict(info, options.allow) is Verdict.REFUSED:
             self.previews.close()
             return
         era = self._era
-        if info.kind != "projections":
-            self.previews.open(path, info.id, options)
         self.background.call(
             lambda: mr.read(path, info, options),
             lambda scan: self._scan_came(era, info, scan),
@@ -342,6 +346,8 @@ class Workbench:
             self.scan = scan
             self.scan_read.emit(scan)
             self.facts_changed.emit()
+            if self.path is not None and info.kind != "projections":  # the images come first, then what warms up
+                self.previews.open(self.path, info.id, self.options)
 
     def _scan_failed(self, era: int, info: SeriesInfo, error: Exception) -> None:
         if era == self._era and info is self.info:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from qtpy.QtGui import QGuiApplication
-from qtpy.QtWidgets import QCheckBox, QFileDialog, QGridLayout, QLineEdit, QProgressBar, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QFileDialog, QGridLayout, QLineEdit, QVBoxLayout, QWidget
 
 from medrecon_napari.model.jobs import Job
 from medrecon_napari.model.runs import RunState
 from medrecon_napari.model.workbench import Message, Workbench
 from medrecon_napari.panel.hooks import Hooks
-from medrecon_napari.panel.look import button, card, label, row, say
+from medrecon_napari.panel.look import button, card, label, progress_bar, row, say, show_share
 from medrecon_napari.panel.results_box import ResultsBox
 
 #: Formats by the name of the command line: what they are called, what they are for, and whether they are chosen at first.
@@ -58,9 +58,7 @@ class ExportStep(QWidget):
         self.faces = label(_FACES, "note")
         self.overwrite = _switch("Replace an earlier export of the same series", "Off: an earlier export stays", on=False)
         self.export_button = button("Export", "Write the files", self.export, "main")
-        self.progress = QProgressBar()
-        self.progress.setRange(0, 1000)
-        self.progress.setTextVisible(False)
+        self.progress = progress_bar()
         self.state = label("", "hint")
         self.copy_button = button(
             "Copy as command line", "Copy the command that made this result, exactly as it was run", self.copy, "link"
@@ -127,7 +125,7 @@ class ExportStep(QWidget):
         self.copy_button.setEnabled(result is not None)
         self.progress.setVisible(job is not None)
         if job is not None:
-            self.progress.setValue(round(1000 * job.fraction))
+            show_share(self.progress, job.fraction)
         say(self.state, job.in_words() if job is not None else why or _last_export(self.bench), "hint")
 
     def _why_not(self) -> str:

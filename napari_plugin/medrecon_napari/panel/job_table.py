@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qtpy.QtGui import QFontDatabase, QGuiApplication
-from qtpy.QtWidgets import QDialog, QFrame, QPlainTextEdit, QProgressBar, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QDialog, QFrame, QPlainTextEdit, QVBoxLayout, QWidget
 
 from medrecon_napari.model.jobs import Job
 from medrecon_napari.model.runs import RunState
 from medrecon_napari.model.workbench import Workbench
 from medrecon_napari.panel.hooks import Hooks
-from medrecon_napari.panel.look import Role, button, card, label, row, say
+from medrecon_napari.panel.look import Role, button, card, label, progress_bar, row, say, show_share
 
 _SIGNS: dict[RunState, tuple[str, Role]] = {
     RunState.WAITING: ("…", "hint"),
@@ -66,9 +66,7 @@ class JobCard(QFrame):
         self._sign = label("", "text")
         self._name = label("", "text")
         self._words = label("", "hint")
-        self.progress = QProgressBar()
-        self.progress.setRange(0, 1000)
-        self.progress.setTextVisible(False)
+        self.progress = progress_bar()
         self.cancel = button("Cancel", "End this job; nothing half-written is kept", lambda: bench.jobs.cancel(number), "link")
         self.show_again = button("Show", "Show the result in the viewer", lambda: show(bench.jobs.get(number)), "link")
         self.settings = button(
@@ -84,7 +82,7 @@ class JobCard(QFrame):
         top = row(self._sign, self._name, spacing=6)
         top.setStretch(1, 1)
         links = row(self.cancel, self.show_again, self.settings, self.copy, self.log, None, spacing=10)
-        layout.addWidget(card(top, self._words, self.progress, links, role="card", spacing=4))
+        layout.addWidget(card(top, self._words, self.progress, links, role="job", spacing=4))
 
     def show_job(self, job: Job) -> None:
         """Show where the job is."""
@@ -94,7 +92,7 @@ class JobCard(QFrame):
         say(self._words, job.in_words(), "bad" if job.state is RunState.FAILED else "hint")
         busy = job.state in {RunState.RUNNING, RunState.CANCELLING}
         self.progress.setVisible(busy)
-        self.progress.setValue(round(1000 * job.fraction))
+        show_share(self.progress, job.fraction)
         self.cancel.setVisible(not job.state.is_over)
         self.cancel.setEnabled(job.state is not RunState.CANCELLING)
         self.show_again.setVisible(job.state is RunState.FINISHED and job.kind == "reconstruct")

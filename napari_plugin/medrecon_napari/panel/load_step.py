@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from qtpy.QtCore import QMimeData, Qt
@@ -24,6 +25,7 @@ from medrecon.core.codes import EXPLANATIONS
 from medrecon.core.findings import Finding, Verdict
 from medrecon.core.reading import SeriesInfo
 from medrecon_napari.model import words
+from medrecon_napari.model.steps import Step
 from medrecon_napari.model.workbench import Workbench
 from medrecon_napari.panel.hooks import Hooks
 from medrecon_napari.panel.look import Role, button, card, label, mark, row, say
@@ -49,9 +51,11 @@ class LoadStep(QWidget):
     ----------
     bench : Workbench
     hooks : Hooks
+    go_on : callable
+        Opens another step.
     """
 
-    def __init__(self, bench: Workbench, hooks: Hooks) -> None:
+    def __init__(self, bench: Workbench, hooks: Hooks, go_on: Callable[[Step], None]) -> None:
         super().__init__()
         self.bench = bench
         self.folder_button = button("Choose folder…", "Open a folder with a study, searched with all below it", self._ask_folder)
@@ -67,10 +71,11 @@ class LoadStep(QWidget):
         self.table.itemSelectionChanged.connect(self._selected)
         self.skipped = label("", "hint", "Files that belong to no series are never mixed in")
         self.details = _Details(bench)
+        self.next_button = button("Continue", "Go on to step 2", lambda: go_on(Step.RECONSTRUCT), "main")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(10)
-        for part in (self.drop, self.busy, self.table, self.skipped, self.details):
+        for part in (self.drop, self.busy, self.table, self.skipped, self.details, self.next_button):
             layout.addWidget(part)
         hooks.connect(bench.listed, self.refresh)
         hooks.connect(bench.facts_changed, self._refresh_state)
@@ -133,6 +138,9 @@ class LoadStep(QWidget):
                     self.table.selectRow(number)
                     self.table.blockSignals(False)
         self.details.show_series(info)
+        self.next_button.setVisible(info is not None)
+        self.next_button.setEnabled(not self.bench.why_closed(Step.RECONSTRUCT))
+        self.next_button.setToolTip(self.bench.why_closed(Step.RECONSTRUCT) or "Go on to step 2")
 
     def paint_verdicts(self, colours: dict[str, str]) -> None:
         """Colour the verdicts for a theme."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QLayout, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QLayout, QProgressBar, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 Role = Literal["title", "heading", "text", "hint", "good", "note", "bad", "caption", "number"]
 
@@ -40,6 +40,8 @@ _SHEET = """
 #panel QLabel[role="good"] {{ color: {good}; }}
 #panel QLabel[role="note"] {{ color: {note}; }}
 #panel QLabel[role="bad"] {{ color: {bad}; }}
+#panel QWidget[role="plain"] {{ background: transparent; }}
+#panel QFrame[role="job"] {{ background: {foreground}; border-radius: 6px; }}
 #panel QFrame[role="step"] {{ background: {foreground}; border-radius: 8px; }}
 #panel QFrame[role="card"] {{ background: {background}; border-radius: 6px; }}
 #panel QFrame[role="drop"] {{ border: 1px dashed {highlight}; border-radius: 6px; background: {background}; }}
@@ -119,6 +121,21 @@ def say(made: QLabel, text: str, role: Role | None = None) -> None:
     made.setVisible(bool(text))
     if role is not None and made.property("role") != role:
         mark(made, "role", role)
+
+
+def show_share(bar: QProgressBar, share: float) -> None:
+    """Let a bar of 1000 parts show a finished share; Qt paints at every call, so an equal one is left out."""
+    if bar.value() != round(1000 * share):
+        bar.setValue(round(1000 * share))
+
+
+def progress_bar() -> QProgressBar:
+    """Return a thin progress bar of 1000 parts."""
+    bar = QProgressBar()
+    bar.setRange(0, 1000)
+    bar.setTextVisible(False)
+    bar.setAccessibleName("Progress")
+    return bar
 
 
 def button(text: str, tip: str, pressed: Callable[[], object], role: str = "") -> QPushButton:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QButtonGroup, QCheckBox, QComboBox, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QButtonGroup, QCheckBox, QComboBox, QPushButton, QVBoxLayout, QWidget
 
 from medrecon import methods
 from medrecon.config import ReconstructionConfig
@@ -21,7 +21,7 @@ from medrecon_napari.model.steps import Step
 from medrecon_napari.model.words import Trouble
 from medrecon_napari.model.workbench import Workbench
 from medrecon_napari.panel.hooks import Hooks
-from medrecon_napari.panel.look import button, card, label, mark, row, say
+from medrecon_napari.panel.look import button, card, label, mark, progress_bar, row, say, show_share
 from medrecon_napari.panel.pictures import Pair
 from medrecon_napari.panel.screen import Screen, flat
 from medrecon_napari.panel.settings_form import SettingsForm
@@ -57,9 +57,7 @@ class ReconstructStep(QWidget):
         self.queue_button = button(
             "Run another after it", "Add a run of the settings above; it starts when this one is over", bench.run
         )
-        self.progress = QProgressBar()
-        self.progress.setRange(0, 1000)
-        self.progress.setTextVisible(False)
+        self.progress = progress_bar()
         self.stage = label("", "hint")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -86,7 +84,7 @@ class ReconstructStep(QWidget):
         self.queue_button.setVisible(job is not None and not self.bench.why_closed(Step.RECONSTRUCT))
         say(self.stage, "" if job is None else job.in_words())
         if job is not None:
-            self.progress.setValue(round(1000 * job.fraction))
+            show_share(self.progress, job.fraction)
         say(self.cost, self._cost())
         self.reset.setEnabled(self.bench.config != self.bench.preset_config())
 
@@ -99,15 +97,18 @@ class ReconstructStep(QWidget):
         estimate = self.bench.estimate()
         if estimate is None:
             return ""
-        source = "measured here" if estimate.from_here else "a first guess"
-        size = f"{words.times(estimate.shape)} voxels"
+        source = "as runs took here" if estimate.from_here else "a first guess"
         memory = f"{words.gigabytes(estimate.memory_bytes)} of {words.gigabytes(free_memory_bytes())} free memory"
-        device = f" · {self._device}" if self._device else ""
-        return f"About {words.duration(estimate.seconds)} ({source}) · {size} · {memory}{device}"
+        lines = (
+            f"About {words.duration(estimate.seconds)}, {source}",
+            f"{words.times(estimate.shape)} voxels, {memory}",
+            self._device,
+        )
+        return "\n".join(filter(None, lines))
 
     def _device_known(self, ready: Ready) -> None:
-        name = "processor (CPU)" if ready.device == "cpu" else f"graphics card ({ready.device})"
-        self._device = f"on the {name}: {ready.reason}"
+        name = "Processor (CPU)" if ready.device == "cpu" else f"Graphics card ({ready.device})"
+        self._device = f"{name}: {ready.reason}"
         self.refresh()
 
     def _toggle_advanced(self) -> None:
@@ -124,8 +125,13 @@ class _Presets(QWidget):
         self.bench = bench
         self.buttons: dict[str, QPushButton] = {}
         self._group = QButtonGroup(self)
+        self.setProperty("role", "plain")
         layout = row(spacing=8)
-        self.setLayout(layout)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.setSpacing(6)
+        outer.addLayout(layout)
+        self.meaning = label("", "hint")
         for name in sorted(bench.presets, key=words.preset_rank):
             title, meaning = words.preset(name)
             made = button(title, meaning, lambda name=name: bench.use_preset(name), "choice")  # type: ignore[misc]  # a bound name
@@ -133,6 +139,7 @@ class _Presets(QWidget):
             self._group.addButton(made)
             self.buttons[name] = made
             layout.addWidget(made, 1)
+        outer.addWidget(self.meaning)
         hooks.connect(bench.choice_changed, self.refresh)
         self.refresh()
 
@@ -143,6 +150,7 @@ class _Presets(QWidget):
             title = words.preset(name)[0]
             made.setText(f"{title} (changed)" if changed and name == self.bench.preset else title)
             made.setChecked(name == self.bench.preset)
+        say(self.meaning, words.preset(self.bench.preset)[1])
 
     def name(self) -> str:
         """Return the title of the chosen preset."""
@@ -248,6 +256,7 @@ class PreviewBox(QWidget):
         self.in_viewer.setToolTip("Lay the preview over the images in the viewer")
         self.pair = Pair()
         self.captions = QWidget()
+        self.captions.setProperty("role", "plain")
         self.captions.setLayout(row(label("Measured", "caption"), label("Reconstructed", "caption")))
         self.state = label("", "hint")
         self._timer = QTimer(self)
@@ -255,6 +264,7 @@ class PreviewBox(QWidget):
         self._timer.setInterval(_DEBOUNCE_MS)
         self._timer.timeout.connect(self._ask)
         self._asked: Wish | None = None
+        self._turned: set[str] = set()
         self.picture: Picture | None = None
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -276,6 +286,13 @@ class PreviewBox(QWidget):
         """Turn the viewer and the preview to a view."""
         self.view.setCurrentIndex(self.view.findData(view))
         self._view_chosen()
+
+    def look_from_the_side(self) -> None:
+        """Turn to where thick slices show their steps, once for each series; the user may turn back."""
+        info = self.bench.info
+        if info is not None and info.id not in self._turned and self.screen.scan(info.id) is not None:
+            self._turned.add(info.id)
+            self.look(self.bench.side_view())
 
     def _connect(self, hooks: Hooks) -> None:
         bench, viewer = self.bench, self.screen.viewer

@@ -40,12 +40,13 @@ class Screen:
     def __init__(self, viewer: napari.Viewer) -> None:
         self.viewer = viewer
 
-    def add(self, layers: Sequence[LayerData], done: Callable[[], None] = lambda: None) -> None:
+    def add(self, layers: Sequence[Layer], done: Callable[[], None] = lambda: None) -> None:
         """Add layers one by one, with time for the window in between."""
         waiting = list(layers)
 
         def add_next() -> None:
             if not waiting:
+                self._select_picture()
                 done()
                 return
             self.add_one(waiting.pop(0))
@@ -53,15 +54,19 @@ class Screen:
 
         add_next()
 
-    def add_one(self, layer: LayerData) -> Layer:
+    def add_one(self, layer: Layer) -> Layer:
         """Add one layer under the preview."""
-        from napari.layers import Layer
-
-        made = self.viewer.add_layer(Layer.create(*layer))
+        made = self.viewer.add_layer(layer)
         preview = self.preview()
         if preview is not None and made is not preview:
             self.viewer.layers.move(self.viewer.layers.index(preview), len(self.viewer.layers))
         return made
+
+    def _select_picture(self) -> None:
+        """Make the newest picture the active layer: the keys for windows and the corner text are about it."""
+        pictures = [one for one in self.viewer.layers if one.metadata.get("role") in {"scan", "volume", "result"} and one.visible]
+        if pictures:
+            self.viewer.layers.selection.active = pictures[-1]
 
     def hide_others(self, series: str) -> None:
         """Hide the pictures of other series, so that the new one is seen."""
@@ -116,7 +121,7 @@ class Screen:
         there: Any = self.preview()
         if there is None:
             active = self.viewer.layers.selection.active
-            self.add_one((data, arguments, kind))
+            self.add_one(*as_layers([(data, arguments, kind)]))
             self.viewer.layers.selection.active = active or reference
             return
         there.data = data
@@ -128,6 +133,13 @@ class Screen:
         layer = self.preview()
         if layer is not None:
             self.viewer.layers.remove(layer)
+
+
+def as_layers(layers: Sequence[LayerData]) -> list[Layer]:
+    """Make napari's layers, which may be done on a thread; only adding them to the viewer may not."""
+    from napari.layers import Layer
+
+    return [Layer.create(*layer) for layer in layers]
 
 
 def preview_layer(picture: Picture, window: Window | None) -> LayerData:

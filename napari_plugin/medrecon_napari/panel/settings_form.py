@@ -89,6 +89,7 @@ class FieldRow(QWidget):
     def __init__(self, field: Field, edited: Edited) -> None:
         super().__init__()
         self.field, self._edited = field, edited
+        self._quiet = True  # until it shows its default
         self.setToolTip(field.description or field.label)
         self._editors = [_make(editor, field, self._tell) for editor in field.editors]
         self._stack = QStackedWidget()
@@ -105,7 +106,6 @@ class FieldRow(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._kinds)
         layout.addWidget(self._stack, 1)
-        self._quiet = False
         self.show_value(field.default)
 
     def value(self) -> Any:  # noqa: ANN401 (whatever the setting is)

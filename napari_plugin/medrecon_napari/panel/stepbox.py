@@ -80,6 +80,7 @@ class StepBox(QFrame):
 
     def _make_header(self, title: str) -> QWidget:
         header = QWidget()
+        header.setProperty("role", "plain")
         header.setAccessibleName(f"Step {int(self.step)}: {title}")
         texts = QVBoxLayout()
         texts.setSpacing(1)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QProgressBar, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QSpinBox, QVBoxLayout, QWidget
 
 import medrecon as mr
 from medrecon.core.errors import UsageError
@@ -20,7 +20,7 @@ from medrecon_napari.model.runs import RunState
 from medrecon_napari.model.workbench import Workbench
 from medrecon_napari.panel.histogram import Histogram, counted
 from medrecon_napari.panel.hooks import Hooks
-from medrecon_napari.panel.look import button, card, label, row, say
+from medrecon_napari.panel.look import button, card, label, progress_bar, row, say, show_share
 from medrecon_napari.panel.results_box import ResultsBox
 
 _BY_LEVEL = "level"
@@ -69,9 +69,7 @@ class SurfaceStep(QWidget):
         self.largest.setChecked(True)
         self.largest.setToolTip("Leaves out specks, the table and inner cavities; of lungs both are kept")
         self.make_button = button("Make surface", "Extract, smooth, reduce and measure the surface", self.make, "main")
-        self.progress = QProgressBar()
-        self.progress.setRange(0, 1000)
-        self.progress.setTextVisible(False)
+        self.progress = progress_bar()
         self.state = label("", "hint")
         self.measures = label("", "text", "In the patient's space; the volume only where the surface is closed")
         self._shown_result = 0
@@ -116,7 +114,7 @@ class SurfaceStep(QWidget):
         self.progress.setVisible(job is not None)
         say(self.state, "" if job is None else job.in_words(), "hint")
         if job is not None:
-            self.progress.setValue(round(1000 * job.fraction))
+            show_share(self.progress, job.fraction)
         by_level = self.tissue.currentData() == _BY_LEVEL
         self.level.setEnabled(by_level)
 

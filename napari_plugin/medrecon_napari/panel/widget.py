@@ -14,6 +14,7 @@ from medrecon_napari.model.jobs import Job
 from medrecon_napari.model.runs import RunState
 from medrecon_napari.model.steps import Step
 from medrecon_napari.model.workbench import Message
+from medrecon_napari.panel import warm
 from medrecon_napari.panel.export_step import ExportStep
 from medrecon_napari.panel.home import home_of
 from medrecon_napari.panel.hooks import Hooks
@@ -21,7 +22,7 @@ from medrecon_napari.panel.job_table import JobTable
 from medrecon_napari.panel.load_step import Droppable, LoadStep
 from medrecon_napari.panel.look import button, card, label, moods_of, row, say, style_sheet
 from medrecon_napari.panel.reconstruct_step import ReconstructStep
-from medrecon_napari.panel.screen import Screen
+from medrecon_napari.panel.screen import Screen, as_layers
 from medrecon_napari.panel.stepbox import StepBox
 from medrecon_napari.panel.surface_step import SurfaceStep
 from medrecon_napari.place import Place
@@ -31,6 +32,7 @@ from medrecon_napari.viewing.letters import place_of_layer
 
 if TYPE_CHECKING:
     import napari
+    from napari.layers import Layer
 
 _WIDTH_PX = 400
 _TITLES = {Step.LOAD: "Load", Step.RECONSTRUCT: "Reconstruct", Step.SURFACE: "Surface", Step.EXPORT: "Export"}
@@ -48,8 +50,7 @@ class ReconstructionPanel(Droppable):
         super().__init__()
         self.viewer, self.home, self.hooks = napari_viewer, home_of(napari_viewer), Hooks()
         self.bench, self.screen = self.home.bench, Screen(napari_viewer)
-        attach(napari_viewer)
-        self.load = LoadStep(self.bench, self.hooks)
+        self.load = LoadStep(self.bench, self.hooks, self.open_step)
         self.reconstruct = ReconstructStep(self.bench, self.hooks, self.screen)
         self.surface = SurfaceStep(self.bench, self.hooks)
         self.export = ExportStep(self.bench, self.hooks)
@@ -64,6 +65,7 @@ class ReconstructionPanel(Droppable):
         self.message = label("", "text")
         self.code = label("", "hint")
         self._message_card = card(row(self.message, button("Hide", "Hide the message", self.hide_message, "link")), self.code)
+        self._is_warm = False
         self.setAcceptDrops(True)
         self.setMinimumWidth(_WIDTH_PX)
         self._lay_out()
@@ -78,6 +80,9 @@ class ReconstructionPanel(Droppable):
             return
         for one, box in self.steps.items():
             box.show_content(one is step)
+        self._refresh_headers()
+        if step is Step.RECONSTRUCT:
+            self.reconstruct.preview.look_from_the_side()
         self.reconstruct.preview.refresh()
 
     def open(self) -> Step:
@@ -86,12 +91,15 @@ class ReconstructionPanel(Droppable):
 
     def refresh(self) -> None:
         """Show which steps are open, and what was done in each."""
-        summaries = {step: getattr(box.content, "summary", str)() for step, box in self.steps.items()}
-        for step, box in self.steps.items():
-            box.set_reason(self.bench.why_closed(step), "" if box.is_open else summaries[step])
+        self._refresh_headers()
         if self.steps[self.open()].reason:
             self.open_step(Step.LOAD)
         self.load.paint_verdicts(moods_of(self.viewer.theme))
+
+    def _refresh_headers(self) -> None:
+        for step, box in self.steps.items():
+            summary = getattr(box.content, "summary", str)()
+            box.set_reason(self.bench.why_closed(step), "" if box.is_open else summary)
 
     def hide_message(self) -> None:
         """Hide the message."""
@@ -103,7 +111,9 @@ class ReconstructionPanel(Droppable):
         if folder is None:
             return
         self.bench.background.call(
-            lambda: result_layers(folder), lambda layers: self._add_result(layers, job.number), lambda error: self._failed(error)
+            lambda: as_layers([_numbered(data, job.number) for data in result_layers(folder)]),
+            lambda layers: self._add_result(layers, job.number),
+            self._failed,
         )
 
     # ---- what happens
@@ -122,10 +132,15 @@ class ReconstructionPanel(Droppable):
             self.bench.previews.close()
 
     def showEvent(self, event: QShowEvent) -> None:
-        """Guard the window that the panel is in."""
+        """Guard the window that the panel is in, and give the viewer its letters once the panel is seen."""
         super().showEvent(event)
         window = self.window()
         self.home.guard(window.parent() if window.parent() is not None else window)
+        self.bench.background.call(warm.for_letters, lambda _: self._attach(), lambda _: self._attach())
+
+    def _attach(self) -> None:
+        if not self.home.is_closed:
+            attach(self.viewer)
 
     def _lay_out(self) -> None:
         self.setObjectName("panel")
@@ -181,13 +196,11 @@ class ReconstructionPanel(Droppable):
             return
         if self.screen.scan(info.id) is None:
             self.bench.background.call(
-                lambda: scan_layers(scan, str(path)),
-                lambda layers: self._add_scan(layers, info.id),
-                lambda error: self._failed(error),
+                lambda: as_layers(scan_layers(scan, str(path))), lambda layers: self._add_scan(layers, info.id), self._failed
             )
         self.hide_message()
 
-    def _add_scan(self, layers: list[LayerData], series: str) -> None:
+    def _add_scan(self, layers: list[Layer], series: str) -> None:
         self.screen.hide_others(series)
         self.screen.add(layers, self._scan_shown)
 
@@ -198,16 +211,20 @@ class ReconstructionPanel(Droppable):
     def _result_came(self, number: int) -> None:
         self.show_result(self.bench.jobs.get(number))
 
-    def _add_result(self, layers: list[LayerData], number: int) -> None:
+    def _add_result(self, layers: list[Layer], number: int) -> None:
         self.screen.drop_preview()
         self.reconstruct.preview.switch.setChecked(False)
-        named = [(data, _numbered(arguments, number), kind) for data, arguments, kind in layers]
-        self.screen.add(named)
+        self.screen.add(layers)
+        words = self.bench.jobs.get(number).in_words()
+        self._say(Message("good", f"{words}. The volume is in the viewer; steps 3 and 4 make a surface of it and export it."))
 
     def _job_changed(self, number: int) -> None:
         job = self.bench.jobs.get(number)
         if job.kind == "surface" and job.state is RunState.FINISHED:
             self._show_surface(job)
+        elif job.kind == "reconstruct" and job.state is RunState.RUNNING and not self._is_warm:
+            self._is_warm = True
+            self.bench.background.call(warm.for_results, lambda _: None, lambda _: None)
 
     def _show_surface(self, job: Job) -> None:
         """Show a new surface upon its result; where that was removed from the viewer, everything of it."""
@@ -223,24 +240,31 @@ class ReconstructionPanel(Droppable):
             return
         measures, common = dict(job.answer.get("surface", {})), dict(result.metadata)
         self.bench.background.call(
-            lambda: _surface(path, measures, place, common),
-            lambda layer: self._add_surface(layer, path),
-            lambda error: self._failed(error),
+            lambda: as_layers([_surface(path, measures, place, common)]),
+            lambda layers: self._add_surface(layers[0], path),
+            self._failed,
         )
 
-    def _add_surface(self, layer: LayerData, path: Path) -> None:
+    def _add_surface(self, layer: Layer, path: Path) -> None:
         for old in [one for one in self.viewer.layers if one.metadata.get("path") == str(path)]:
             self.viewer.layers.remove(old)
         self.screen.add_one(layer)
 
 
-def _numbered(arguments: dict[str, Any], number: int) -> dict[str, Any]:
-    """Name a result's layers after their job, since two runs of one series differ in nothing else."""
-    return {**arguments, "name": f"{number}  {arguments['name']}"}
+def _numbered(layer: LayerData, number: int) -> LayerData:
+    """Name a result's layer after its job, since two runs of one series differ in nothing else."""
+    data, arguments, kind = layer
+    metadata = {**arguments["metadata"], "job": number}
+    return data, {**arguments, "name": f"{number}  {arguments['name']}", "metadata": metadata}, kind
 
 
 def _surface(path: Path, measures: dict[str, Any], place: Place, common: dict[str, Any]) -> LayerData:
     name = str(measures.get("name", path.stem.removeprefix("surface-")))
     kept = {key: common.get(key, "") for key in ("series", "modality", "verdict")}
     surface = read_mesh(path, name, measures)
-    return surface_layer(surface, place.world_from_lps(), {**kept, "path": str(path)}, f"{name} · {kept['series']}")
+    return surface_layer(
+        surface,
+        place.world_from_lps(),
+        {**kept, "path": str(path)},
+        f"{common.get('job', '')}  {name} · {kept['series']}".strip(),
+    )

@@ -24,7 +24,6 @@ from medrecon.core.grid import Grid
 from medrecon.core.views import Detector, ViewGeometry
 from medrecon.operators import _xray_reference
 from medrecon.operators._xray_rays import Rays, vertical_axis
-from medrecon.safety import limits
 
 BackendName = Literal["auto", "reference", "cpu", "cuda"]
 
@@ -139,8 +138,12 @@ def failures() -> tuple[type[Exception], ...]:
 
 
 def free_memory_bytes(device: torch.device) -> int:
-    """Memory that is free on a device."""
-    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else limits.free_memory_bytes()
+    """Return the memory that is free on a device."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    from medrecon.safety import limits
+
+    return limits.free_memory_bytes()
 
 
 def settle(wanted: BackendName, device: torch.device, dtype: torch.dtype) -> str:

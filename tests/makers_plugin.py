@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
+import medrecon as mr
 from tests.makers_dicom import AXIAL, CORONAL, SAGITTAL, make_series, plan_series
 
 Float64 = NDArray[np.float64]
@@ -55,3 +56,13 @@ def make_marked_series(folder: Path, orientation: Sequence[float], tilt_deg: flo
     return make_series(
         folder, shape=shape, spacing_mm=spacing, thickness_mm=5.0, orientation=orientation, tilt_deg=tilt_deg, pixels=values
     )
+
+
+def a_volume(values: ArrayLike, grid: mr.Grid, quantity: str = "arbitrary") -> mr.Volume:
+    """Return a volume of any numbers."""
+    return mr.Volume(np.asarray(values, dtype=np.float32), grid, mr.Quantity(quantity))
+
+
+def a_surface(vertices_lps_mm: ArrayLike, triangles: ArrayLike, name: str = "surface") -> mr.Surface:
+    """Return a surface of any numbers."""
+    return mr.Surface(np.asarray(vertices_lps_mm, dtype=np.float64), np.asarray(triangles, dtype=np.int64), name)

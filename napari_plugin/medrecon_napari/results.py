@@ -100,7 +100,11 @@ def _volume(folder: Path) -> mr.Volume:
 def _as_volume(path: Path) -> mr.Volume:
     """Read a volume file, or the DICOM series of a result, as a volume."""
     found = mr.read(path)
-    return found if isinstance(found, mr.Volume) else stack(found).volume
+    if isinstance(found, mr.SliceScan):
+        return stack(found).volume
+    if not isinstance(found, mr.Volume):
+        raise _not_a_result("what should be its volume are X-ray projections")
+    return found
 
 
 def _surfaces(folder: Path, record: Mapping[str, Any], common: Mapping[str, Any], world_from_lps: Float64) -> list[LayerData]:

@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             continue
         for warning in _NOT_OURS:
             item.add_marker(pytest.mark.filterwarnings(warning))
-        if "window" in getattr(item, "fixturenames", ()):
+        if {"window", "only_window"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.gui)
 
 
@@ -46,20 +46,23 @@ def own_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(scope="session")
-def screen() -> None:
+def screen(request: pytest.FixtureRequest) -> None:
     """Skip where no window with OpenGL can be opened, and say why."""
-    why = _no_screen()
+    why = _no_display()
+    if not why:
+        request.getfixturevalue("qapp")
+        why = _no_opengl()
     if why:
         pytest.skip(why)
 
 
 @pytest.fixture(scope="session")
-def only_window(screen: None, qapp: object) -> Iterator[napari.Viewer]:  # noqa: ARG001 (needs both)
+def only_window(screen: None) -> Iterator[napari.Viewer]:  # noqa: ARG001 (needs one)
     """Open the window that all tests share."""
     import napari
 
     viewer = napari.Viewer(show_welcome_screen=False)
-    viewer.window.resize(1200, 800)
+    viewer.window.resize(900, 600)
     yield viewer
     viewer.close()
 
@@ -77,7 +80,7 @@ def window(only_window: napari.Viewer) -> Iterator[napari.Viewer]:
     only_window.scene.camera.orientation = ("towards", "down", "right")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def settle() -> Callable[[], None]:
     """Return a function that lets Qt do what is waiting."""
     from qtpy.QtWidgets import QApplication
@@ -90,18 +93,21 @@ def settle() -> Callable[[], None]:
     return wait
 
 
-def _no_screen() -> str:
+def _no_display() -> str:
     """Say why no window can be opened, or nothing where one can."""
     if os.environ.get("QT_QPA_PLATFORM") in ("offscreen", "minimal"):
         return "Qt's offscreen platform has no OpenGL; run under xvfb-run"
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return "there is no display; run under xvfb-run"
-    from qtpy.QtGui import QGuiApplication, QOffscreenSurface, QOpenGLContext
+    return ""
 
-    app = QGuiApplication.instance() or QGuiApplication([])
+
+def _no_opengl() -> str:
+    """Say why nothing can be drawn, or nothing where it can; needs Qt's application."""
+    from qtpy.QtGui import QOffscreenSurface, QOpenGLContext
+
     context, surface = QOpenGLContext(), QOffscreenSurface()
     surface.create()
     usable = context.create() and context.makeCurrent(surface)
     context.doneCurrent()
-    del app
     return "" if usable else "the display has no OpenGL; install Mesa's software driver"

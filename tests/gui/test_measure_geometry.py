@@ -8,16 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
-
-import medrecon as mr
-from medrecon.core.errors import OutputError, UsageError
 from medrecon_napari.measure import geometry
 from medrecon_napari.measure.region import in_mask, in_outline
 from medrecon_napari.measure.surfaces import surface_distance
 from medrecon_napari.measure.table import COLUMNS, Row, as_csv, label_row, region_row, save_csv, surface_row
 from medrecon_napari.place import Place, apply
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+import medrecon as mr
+from medrecon.core.errors import OutputError, UsageError
+from tests.makers_plugin import a_surface
 
 TURN = Rotation.from_euler("xyz", (25.0, -40.0, 10.0), degrees=True).as_matrix()
 #: Anisotropic rasters: upright, oblique, and mirrored.
@@ -137,7 +138,7 @@ def ball(radius_mm: float, centre: tuple[float, float, float] = (0.0, 0.0, 0.0))
     import trimesh
 
     mesh = trimesh.creation.icosphere(subdivisions=4, radius=radius_mm)
-    return mr.Surface(mesh.vertices + centre, mesh.faces)
+    return a_surface(mesh.vertices + centre, mesh.faces)
 
 
 def test_concentric_balls_lie_their_radii_apart() -> None:
@@ -154,8 +155,8 @@ def test_a_surface_lies_on_itself_and_a_moved_one_as_far_as_it_was_moved() -> No
 
 
 def test_the_distance_is_to_triangles_not_to_vertices() -> None:
-    plate = mr.Surface([[-100.0, -100, 0], [100, -100, 0], [0, 100, 0]], [[0, 1, 2]])
-    chip = mr.Surface([[0.0, 0, 2], [1, 0, 2], [0, 1, 2]], [[0, 1, 2]])
+    plate = a_surface(np.array([[-100.0, -100, 0], [100, -100, 0], [0, 100, 0]]), [[0, 1, 2]])
+    chip = a_surface(np.array([[0.0, 0, 2], [1, 0, 2], [0, 1, 2]]), [[0, 1, 2]])
     assert np.sort(_one_way(chip, plate)) == pytest.approx([2.0, 2.0, 2.0])
 
 
@@ -167,7 +168,7 @@ def _one_way(source: mr.Surface, target: mr.Surface) -> NDArray[np.float64]:
 
 def test_an_empty_surface_has_no_distance() -> None:
     with pytest.raises(UsageError) as caught:
-        surface_distance(ball(1.0), mr.Surface([], []))
+        surface_distance(ball(1.0), a_surface([], []))
     assert caught.value.code == "NAP-LAYER"
 
 

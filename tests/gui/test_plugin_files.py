@@ -14,17 +14,17 @@ import pydicom
 import pytest
 import SimpleITK
 import trimesh
-
-import medrecon as mr
-from medrecon.core.errors import MedreconError, UsageError
 from medrecon_napari import preferences, reading, samples
 from medrecon_napari.layers import LayerData, surface_layer
 from medrecon_napari.place import apply
 from medrecon_napari.reading import get_reader
 from medrecon_napari.results import place_of
 from medrecon_napari.writing import write_dicom, write_surface, write_volume
+
+import medrecon as mr
+from medrecon.core.errors import MedreconError, UsageError
 from tests.makers_dicom import CORONAL, SAGITTAL, make_series
-from tests.makers_plugin import MARKER_VALUE, ORIENTATIONS, make_marked_series
+from tests.makers_plugin import MARKER_VALUE, ORIENTATIONS, a_surface, a_volume, make_marked_series
 
 SHAPE = (8, 32, 24)
 
@@ -156,8 +156,10 @@ def test_a_dicom_series_is_written_into_the_patients_study(tmp_path: Path) -> No
     assert derived.PatientID == source.PatientID
 
 
-TETRAHEDRON = mr.Surface([[0.0, 0, 0], [30, 0, 0], [0, 20, 0], [0, 0, 10]], [[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]], "bone")
-OBLIQUE_VIEW = mr.Volume(
+TETRAHEDRON = a_surface(
+    np.array([[0.0, 0, 0], [30, 0, 0], [0, 20, 0], [0, 0, 10]]), [[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]], "bone"
+)
+OBLIQUE_VIEW = a_volume(
     np.zeros((4, 5, 6)),
     mr.Grid.from_parts((4, 5, 6), (2, 1, 1), (5, 6, 7), np.linalg.qr(np.arange(9.0).reshape(3, 3) + np.eye(3))[0]),
 )

@@ -7,20 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-
-import medrecon as mr
-from medrecon.core.errors import InputError
-from medrecon.core.findings import judge
-from medrecon.core.volume import OUTSIDE_VALUE
 from medrecon_napari import colours
 from medrecon_napari.layers import LayerData, scan_layers
 from medrecon_napari.place import apply
 from medrecon_napari.planes import stack
 from medrecon_napari.results import place_of, result_layers
 from medrecon_napari.window_level import Window, automatic, from_header
+from numpy.typing import NDArray
+
+import medrecon as mr
+from medrecon.core.errors import InputError
+from medrecon.core.findings import judge
+from medrecon.core.volume import OUTSIDE_VALUE
 from tests.makers_dicom import AXIAL, CORONAL, make_series
-from tests.makers_plugin import turned
+from tests.makers_plugin import a_surface, a_volume, turned
 
 SHAPE = (6, 20, 16)
 
@@ -124,7 +124,7 @@ def test_several_stacks_become_several_layers(tmp_path: Path) -> None:
     scan = scanned(tmp_path)
     both = mr.SliceScan(
         np.concatenate([scan.pixels] * 2),
-        mr.SlicePoses(np.concatenate([scan.poses.to_lps_mm] * 2), scan.poses.image_shape, [4.0] * 12),
+        mr.SlicePoses(np.concatenate([scan.poses.to_lps_mm] * 2), scan.poses.image_shape, np.full(12, 4.0)),
         stack=np.repeat([0, 1], 6),
     )
     names = [layer[1]["name"] for layer in scan_layers(both)]
@@ -169,11 +169,11 @@ def make_result(folder: Path, grid: mr.Grid) -> NDArray[np.float32]:
 
     folder.mkdir()
     values = np.arange(np.prod(grid.shape), dtype=np.float32).reshape(grid.shape)
-    writers.get("nifti").write(mr.Volume(values, grid), folder / "volume.nii.gz", writers.WriteContext())
-    writers.get("nifti").write(mr.Volume(values % 3, grid), folder / "coverage.nii.gz", writers.WriteContext())
-    writers.get("nifti").write(mr.Volume(values - values.mean(), grid), folder / "residual.nii.gz", writers.WriteContext())
+    writers.get("nifti").write(a_volume(values, grid), folder / "volume.nii.gz", writers.WriteContext())
+    writers.get("nifti").write(a_volume(values % 3, grid), folder / "coverage.nii.gz", writers.WriteContext())
+    writers.get("nifti").write(a_volume(values - values.mean(), grid), folder / "residual.nii.gz", writers.WriteContext())
     corner = grid.to_lps([[0, 0, 0], [0, 0, 3], [0, 2, 0], [1, 0, 0]])
-    surface = mr.Surface(corner, [[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]], "bone")
+    surface = a_surface(corner, [[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]], "bone")
     writers.get("stl").write(surface, folder / "surface-bone.stl", writers.WriteContext())
     record = {
         "verdict": "warn",
@@ -222,7 +222,7 @@ def test_a_result_without_nifti_is_opened_from_its_dicom_series(tmp_path: Path) 
 
     values = make_result(tmp_path / "out", OBLIQUE)
     (tmp_path / "out" / "volume.nii.gz").unlink()
-    writers.get("dicom").write(mr.Volume(values, OBLIQUE), tmp_path / "out" / "dicom", writers.WriteContext())
+    writers.get("dicom").write(a_volume(values, OBLIQUE), tmp_path / "out" / "dicom", writers.WriteContext())
     volume = result_layers(tmp_path / "out")[0]
     index = np.argwhere(volume[0] == values[1, 2, 3])[0]
     assert np.abs(apply(volume[1]["metadata"]["to_lps_mm"], index) - OBLIQUE.to_lps((1, 2, 3))).max() < 1e-3

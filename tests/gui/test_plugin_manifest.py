@@ -75,8 +75,12 @@ def test_napari_finds_the_plugin_by_the_name_of_the_distribution() -> None:
         "a.nii",
         "a.nii.gz",
         "A.NII.GZ",
-    ]
-    + ["a.nrrd", "a.nhdr", "a.mha", "a.mhd", "study.zip"],
+        "a.nrrd",
+        "a.nhdr",
+        "a.mha",
+        "a.mhd",
+        "study.zip",
+    ],
 )
 def test_the_patterns_fit_the_names_that_scans_have(name: str, tmp_path: Path) -> None:
     (tmp_path / name).touch()

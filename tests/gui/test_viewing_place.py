@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from medrecon_napari.layers import scan_layers
+from medrecon_napari.place import Edges, Place, edges, in_words, side
+from medrecon_napari.viewing import letters, probe
 from napari.components import ViewerModel
 from napari.layers import Layer
 from numpy.typing import NDArray
 
 import medrecon as mr
-from medrecon_napari.layers import scan_layers
-from medrecon_napari.place import Place, edges, in_words, side
-from medrecon_napari.viewing import letters, probe
-from tests.makers_plugin import ORIENTATIONS, make_marked_series
+from tests.makers_plugin import ORIENTATIONS, a_volume, make_marked_series
 from tests.makers_volumes import DIRECTIONS, ORIGIN_LPS_MM, SHAPE, SPACING_MM, STANDING
 
 OPPOSITE = dict(zip("LRAPSI", "RLPAIS", strict=True))
@@ -32,13 +32,13 @@ some_ways_of_standing = pytest.mark.parametrize("directions", [DIRECTIONS[k] for
 def counted(directions: NDArray[np.float64]) -> mr.Volume:
     """A volume in which every voxel has a value of its own."""
     values = np.arange(np.prod(SHAPE), dtype=np.float32).reshape(SHAPE)
-    return mr.Volume(values, mr.Grid.from_parts(SHAPE, SPACING_MM, ORIGIN_LPS_MM, directions))
+    return a_volume(values, mr.Grid.from_parts(SHAPE, SPACING_MM, ORIGIN_LPS_MM, directions))
 
 
 def patient_place(value: float, directions: NDArray[np.float64]) -> NDArray[np.float64]:
     """Where the voxel of this value is, in LPS mm, from the definition."""
     index = np.array(np.unravel_index(round(value), SHAPE))
-    return np.asarray(ORIGIN_LPS_MM) + directions @ (index * np.asarray(SPACING_MM))
+    return np.asarray(ORIGIN_LPS_MM + directions @ (index * np.asarray(SPACING_MM)))
 
 
 def opened(directions: NDArray[np.float64]) -> tuple[ViewerModel, Layer]:
@@ -140,7 +140,7 @@ def test_letters_are_empty_where_no_layer_knows_its_place() -> None:
     viewer = ViewerModel()
     letters.add(viewer)
     viewer.add_image(np.zeros((4, 5, 6)))
-    assert letters.read(viewer) == letters.Edges("", "", "", "")
+    assert letters.read(viewer) == Edges("", "", "", "")
 
 
 def test_letters_follow_the_layer_that_is_seen() -> None:
@@ -157,13 +157,13 @@ def test_second_letters_appear_from_ten_degrees_on() -> None:
     turn = np.deg2rad(10.1)
     assert side([np.cos(turn), np.sin(turn), 0]) == "LP"
     assert side([-1, -1.1, 1.2]) == "SAR"
-    assert edges([1, 0, 0], [0, -1, 0]) == letters.Edges("R", "L", "A", "P")
+    assert edges([1, 0, 0], [0, -1, 0]) == Edges("R", "L", "A", "P")
 
 
 def test_a_place_beside_another_shows_one_patient_point_at_one_world_point() -> None:
     turn = DIRECTIONS[49]
     one, other = (
-        Layer.create(*scan_layers(mr.Volume(np.zeros(shape), mr.Grid.from_parts(shape, (2, 1, 1), origin, turn)))[0])
+        Layer.create(*scan_layers(a_volume(np.zeros(shape), mr.Grid.from_parts(shape, (2, 1, 1), origin, turn)))[0])
         for shape, origin in (((6, 7, 8), (0, 0, 0)), ((5, 9, 4), (30, -20, 11)))
     )
     first, second = letters.place_of_layer(one), letters.place_of_layer(other)
@@ -187,7 +187,7 @@ def test_places_that_are_turned_differently_are_left_where_they_are() -> None:
 def test_images_that_are_not_parallel_each_know_their_place() -> None:
     poses = np.stack([np.diag([-1.0, 1.0, 1.0, 1.0]), np.eye(4)])
     poses[1, :3] = [[0, 1, 0, 5], [-1, 0, 0, 6], [0, 0, -1, 7]]
-    scan = mr.SliceScan(np.zeros((2, 3, 4)), mr.SlicePoses(poses, (3, 4), [1.0, 1.0]))
+    scan = mr.SliceScan(np.zeros((2, 3, 4), dtype=np.float32), mr.SlicePoses(poses, (3, 4), np.ones(2)))
     layer = Layer.create(*scan_layers(scan)[0])
     place = letters.place_of_layer(layer)
     assert place is not None

@@ -51,7 +51,8 @@ class ThreePlanes(QWidget):
         super().__init__()
         attach.attach(napari_viewer)
         self.viewer = napari_viewer
-        self.views: list[PlaneView] = []
+        self.views: dict[int, PlaneView] = {}
+        self._is_built = False
         self.crosshair: Layer | None = None
         self._connections: list[tuple[Any, Callable[..., None]]] = []
         self._splitter = QSplitter(Qt.Orientation.Vertical)
@@ -63,7 +64,7 @@ class ThreePlanes(QWidget):
     def showEvent(self, event: Any) -> None:  # noqa: ANN401 (Qt's event)
         """Build the planes."""
         super().showEvent(event)
-        if not self.views:
+        if not self._is_built:
             self._build()
 
     def hideEvent(self, event: Any) -> None:  # noqa: ANN401 (Qt's event)
@@ -77,9 +78,7 @@ class ThreePlanes(QWidget):
         return QSize(*_WANTED_PX)
 
     def _build(self) -> None:
-        self.views = [PlaneView(axis, self.viewer) for axis in range(3)]
-        for view in self.views:
-            self._splitter.addWidget(view.canvas)
+        self._is_built = True
         dims, layers, camera = self.viewer.dims.events, self.viewer.layers.events, self.viewer.scene.camera.events
         for signal, callback in (
             (dims.point, self._point_moved),
@@ -104,9 +103,10 @@ class ThreePlanes(QWidget):
         if self.crosshair is not None and self.crosshair in self.viewer.layers:
             self.viewer.layers.remove(self.crosshair)
         self.crosshair = None
-        for view in self.views:
+        for view in self.views.values():
             view.close()
-        self.views = []
+        self.views.clear()
+        self._is_built = False
         self.gone.emit()
 
     def _point_moved(self, _event: Any = None) -> None:  # noqa: ANN401 (napari's event)
@@ -115,16 +115,20 @@ class ThreePlanes(QWidget):
             crosshair.move(self.viewer, self.crosshair, reference)
 
     def _choose_planes(self, _event: Any = None) -> None:  # noqa: ANN401
-        """Hide the plane that the main view shows."""
+        """Show the planes that the main view does not show; one that was never needed is made now."""
         hidden = self.viewer.dims.order[0] if self.viewer.dims.ndisplay == 2 else None
-        for view in self.views:
-            view.canvas.setVisible(view.axis != hidden)
+        for axis in range(3):
+            if axis != hidden and axis not in self.views:
+                self.views[axis] = PlaneView(axis, self.viewer)
+                self._splitter.insertWidget(sorted(self.views).index(axis), self.views[axis].canvas)
+            if axis in self.views:
+                self.views[axis].canvas.setVisible(axis != hidden)
         self._point_moved()
         QTimer.singleShot(0, self._fit)  # once the canvases have their new size
 
     def _fit(self) -> None:
         """Show the whole picture in every plane."""
-        for view in self.views:
+        for view in self.views.values():
             view.model.reset_view()
 
     def _place_crosshair(self, _event: Any = None) -> None:  # noqa: ANN401

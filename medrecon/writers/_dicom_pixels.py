@@ -19,6 +19,7 @@ from medrecon.core.volume import OUTSIDE_VALUE, Quantity, Volume
 Stored = NDArray[np.int16] | NDArray[np.uint16]
 
 _MOST_HOUNSFIELD = 32767
+_EXACT = 1e12  # whole numbers below this survive the fourteen digits of the intercept
 _CODES = 65533  # of the 65536 integers one may be the padding, and rounding may need one more at either end
 _NICE = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 
@@ -115,7 +116,8 @@ def _hounsfield(volume: Volume, low: float, high: float, outside: int | None) ->
 
 def _scaled(low: float, high: float, *, whole: bool, padded: bool) -> Coding:
     """Spread the range over the unsigned integers; zero stays a whole stored value, so that it comes back exactly."""
-    slope = 1.0 if whole and high - low <= _CODES else _round_up(max(high - low, 1e-6 * abs(high), 1e-30) / _CODES)
+    exact = whole and high - low <= _CODES and max(abs(low), abs(high)) < _EXACT
+    slope = 1.0 if exact else _round_up(max(high - low, 1e-6 * abs(high), 1e-30) / _CODES)
     intercept = float(f"{(math.floor(low / slope) - padded) * slope:.14g}")
     smallest, largest = (round((v - intercept) / slope) for v in (low, high))
     return Coding(max(smallest, int(padded)), min(largest, 65535), slope, intercept, padding=0 if padded else None)

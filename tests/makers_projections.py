@@ -320,3 +320,116 @@ def save_dicom(path: Path, data: Dataset) -> Path:
     data.file_meta = meta
     data.save_as(path, enforce_file_format=True)
     return path
+
+
+def packed(pixels: NDArray[np.int64]) -> tuple[bytes, bytes]:
+    """Varian's predictor, pixel by pixel as it is described: the table of sizes, and the first values with the differences."""
+    columns = pixels.shape[1]
+    f = [int(value) for value in pixels.ravel()]
+    values = b"".join(struct.pack("<i", value) for value in f[: columns + 1])
+    codes = []
+    for i in range(columns + 1, len(f)):
+        difference = f[i] - f[i - 1] - f[i - columns] + f[i - columns - 1]
+        code = 0 if -128 <= difference < 128 else 1 if -32768 <= difference < 32768 else 2
+        codes.append(code)
+        values += struct.pack(f"<{'bhi'[code]}", difference)
+    codes += [0] * (-len(codes) % 4)
+    table = bytes(a | b << 2 | c << 4 | d << 6 for a, b, c, d in zip(*[iter(codes)] * 4, strict=True))
+    return table, values
+
+
+def write_hnd(path: Path, counts: NDArray[np.int64], angle_deg: float, norm: float = 500.0, plain: bool = False) -> Path:
+    """An OBI image: a header of 1024 bytes (512 for .hnc), then the table and the packed values, or 16-bit pixels."""
+    rows, columns = counts.shape
+    header = bytearray(512 if plain else 1024)
+    struct.pack_into("<2I", header, 120, columns, rows)
+    for at, value in ((352, COLUMN_PITCH_MM), (360, ROW_PITCH_MM), (432, angle_deg), (440, norm)):
+        struct.pack_into("<d", header, at, value)
+    body = counts.astype("<u2").tobytes() if plain else b"".join(packed(counts))
+    path.write_bytes(bytes(header) + body)
+    return path
+
+
+def obi_xml(fan: str = "FullFan", offset_x_mm: float = 0.0, lateral_mm: float = 0.0, offset_y_mm: float = 0.0) -> str:
+    """ProjectionInfo.xml."""
+    values = {
+        "CalibratedSAD": SID_MM,
+        "CalibratedSID": SDD_MM,
+        "CalibratedDetectorOffsetX": offset_x_mm,
+        "CalibratedDetectorOffsetY": offset_y_mm,
+        "DetectorPosLat": lateral_mm,
+        "FanType": fan,
+    }
+    inside = "".join(f"<{name}>{value}</{name}>" for name, value in values.items())
+    return f'<?xml version="1.0"?><ProjectionInfo>{inside}</ProjectionInfo>'
+
+
+def write_xim(
+    path: Path, counts: NDArray[np.int64], numbers: dict[str, float], is_packed: bool = True, empty: bool = False
+) -> Path:
+    """A TrueBeam image; the properties behind the pixels are floats, with a text and a list among them."""
+    rows, columns = (0, 0) if empty else counts.shape
+    data = struct.pack("<8s6i", b"whatever", 3, columns, rows, 32, 4, int(is_packed))
+    if not empty and is_packed:
+        table, values = packed(counts)
+        data += struct.pack("<i", len(table)) + table + struct.pack("<i", len(values)) + values
+        data += struct.pack("<i", 4 * rows * columns)
+    elif not empty:
+        data += struct.pack("<i", 4 * rows * columns) + counts.astype("<i4").tobytes()
+    data += struct.pack("<4i", 3, 7, 8, 9) + struct.pack("<i", len(numbers) + 3)
+    for name, value in numbers.items():
+        data += _named(name, 1) + struct.pack("<d", value)
+    data += _named("Operator", 2) + struct.pack("<i", 6) + b"Miller"
+    data += _named("List", 4) + struct.pack("<i2d", 16, 1.0, 2.0)
+    data += _named("Count", 0) + struct.pack("<i", 5)
+    path.write_bytes(data)
+    return path
+
+
+def _named(name: str, kind: int) -> bytes:
+    return struct.pack("<i", len(name)) + name.encode() + struct.pack("<i", kind)
+
+
+def scan_xml() -> str:
+    """Scan.xml of a TrueBeam, with its name space."""
+    return (
+        '<?xml version="1.0"?><Scan xmlns="http://baden.varian.com/cr.xsd"><Acquisitions>'
+        f"<SAD>{SID_MM}</SAD><SID>{SDD_MM}</SID><ImagerSizeX>{COLUMNS}</ImagerSizeX><ImagerResX>{COLUMN_PITCH_MM}</ImagerResX>"
+        "</Acquisitions></Scan>"
+    )
+
+
+def write_his(path: Path, integrals: Float32) -> Path:
+    """A flat panel's image: 68 bytes, 32 more, 16 bits that are 65536 less the intensity."""
+    rows, columns = integrals.shape
+    head = struct.pack("<HHHIHHHHHHHdH34s", 0x7000, 68, 100, 100 + 2 * rows * columns, 32, 1, 1, columns, rows, 1, 0, 0.0, 4, b"")
+    raw = np.clip(np.round(65536 - 65536 * np.exp(-integrals.astype(np.float64))), 1, 65534).astype("<u2")
+    path.write_bytes(head + bytes(32) + raw.tobytes())
+    return path
+
+
+def frames_xml(angles_deg: list[float], u_mm: float, v_mm: float, angle: str = "GantryAngle", centre: str = "UCentre") -> str:
+    """_Frames.xml; files that were made anonymous lose a letter of the names."""
+    frames = "".join(
+        f"<Frame><Seq>{k}</Seq><{angle}>{value}</{angle}><{centre}>{u_mm}</{centre}><VCentre>{v_mm}</VCentre></Frame>"
+        for k, value in enumerate(angles_deg)
+    )
+    return f'<?xml version="1.0" encoding="utf-8"?><ImageSet><Frames>{frames}</Frames></ImageSet>'
+
+
+def xtekct(changes: dict[str, object] | None = None) -> str:
+    """A .xtekct whose first view is at the initial angle 190 degrees, 180 more than ours."""
+    values: dict[str, object] = {
+        "Name": "probe",
+        "Projections": VIEWS,
+        "WhiteLevel": 60000,
+        "DetectorPixelsX": COLUMNS,
+        "DetectorPixelsY": ROWS,
+        "DetectorPixelSizeX": COLUMN_PITCH_MM,
+        "DetectorPixelSizeY": ROW_PITCH_MM,
+        "SrcToObject": SID_MM,
+        "SrcToDetector": SDD_MM,
+        "InitialAngle": 190.0,
+        "AngularStep": 360.0 / VIEWS,
+    }
+    return "[XTekCT]\n" + "".join(f"{name}={value}\n" for name, value in (values | (changes or {})).items())

@@ -20,13 +20,13 @@ from medrecon.core.projections import Measured, ProjectionScan
 from medrecon.core.reading import ListedFile, ReadOptions, SeriesInfo, Skipped
 from medrecon.core.rtk_geometry import RtkParameters, read_rtk_xml, views_from_rtk
 from medrecon.readers import _detector_images as images
-from medrecon.readers import _projections, metaimage
+from medrecon.readers import _his, _projections, metaimage
 from medrecon.readers._listing import open_regular
 from medrecon.readers._volumes import VolumeFile
 
 ASKED_FIRST = True
 _MOST_XML_BYTES = 64 * 2**20
-_ENDINGS = {".mha": "meta", ".mhd": "meta", ".tif": "tiff", ".tiff": "tiff", ".npy": "npy"}
+_ENDINGS = {".mha": "meta", ".mhd": "meta", ".tif": "tiff", ".tiff": "tiff", ".npy": "npy", ".his": "his"}
 _UNIT_SPACING = ReadOptions(spacing_mm=(1.0, 1.0, 1.0))
 
 
@@ -41,7 +41,7 @@ class _Images:
         Of a MetaImage, as its reader found it.
     """
 
-    kind: Literal["meta", "plain"]
+    kind: Literal["meta", "plain", "his"]
     paths: tuple[Path, ...]
     shape: tuple[int, int, int]
     volume: SeriesInfo | None = None
@@ -75,6 +75,9 @@ def read(info: SeriesInfo, options: ReadOptions, tick: Tick) -> ProjectionScan:
     """Read one scan; raises what it is refused for."""
     content = _projections.begin(info, options)
     stored: _Images = content.header
+    if stored.kind == "his":
+        pixels = np.stack([_his.line_integrals(path, (info.shape[1], info.shape[2])) for path in stored.paths])
+        return _projections.finish(info, options, pixels, measured=_his.measured(info.shape))
     if stored.volume is None:
         return _projections.finish(info, options, images.load(stored.paths, stored.shape, tick=tick))
     volume = metaimage.read(replace(stored.volume, findings=()), _UNIT_SPACING, tick)
@@ -92,7 +95,8 @@ def _describe(path: Path, options: ReadOptions) -> _projections.Described:
     stored = _projections_of(path, parameters)
     grid = stored.grid
     if grid is None:
-        pitch, first = _projections.pitch_mm(options, None), None
+        own = _his.pitch_mm((stored.shape[1], stored.shape[2])) if stored.kind == "his" else None
+        pitch, first = _projections.pitch_mm(options, own), None
     else:
         if np.abs(grid.directions - np.eye(3)[:, ::-1]).max() > 1e-6:
             raise _projections.damaged("the projections have a direction matrix, which RTK's detector has not")
@@ -107,6 +111,8 @@ def _describe(path: Path, options: ReadOptions) -> _projections.Described:
 
 
 def _is_integer(stored: _Images) -> bool:
+    if stored.kind == "his":
+        return False  # the reader takes the logarithm
     if stored.kind == "plain":
         return images.is_integer(stored.paths[0])
     import SimpleITK
@@ -144,16 +150,24 @@ def _sets(path: Path) -> Iterator[_Images]:
         if kind is None or not file.is_file():
             continue
         try:
-            one = _meta(file) if kind == "meta" else _Images("plain", (file,), images.shape_of([file]))
+            one = _one(file, kind)
         except (InputError, GeometryError):
             continue
         if one.shape[0] > 1 or kind == "meta":
             yield one
         else:
             by_kind.setdefault(kind, []).append((file, one.shape))
-    for found in by_kind.values():
+    for kind, found in by_kind.items():
         if len({shape for _, shape in found}) == 1:
-            yield _Images("plain", tuple(file for file, _ in found), (len(found), *found[0][1][1:]))
+            yield _Images("his" if kind == "his" else "plain", tuple(f for f, _ in found), (len(found), *found[0][1][1:]))
+
+
+def _one(file: Path, kind: str) -> _Images:
+    if kind == "meta":
+        return _meta(file)
+    if kind == "his":
+        return _Images("his", (file,), (1, *_his.shape_of(file)))
+    return _Images("plain", (file,), images.shape_of([file]))
 
 
 def _meta(file: Path) -> _Images:

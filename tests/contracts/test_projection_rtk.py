@@ -11,6 +11,7 @@ import tifffile
 import medrecon as mr
 from medrecon.core.errors import GeometryError, InputError, MedreconError
 from medrecon.core.projections import Measured, ProjectionScan
+from medrecon.core.views import Detector, ViewGeometry
 from medrecon.writers import _projections_rtk
 from tests import makers_projections as makers
 
@@ -149,3 +150,15 @@ def test_not_a_number_in_a_metaimage_is_found(scan: ProjectionScan, tmp_path: Pa
     masked = read(path, allow=["bad-pixels"])
     assert masked.measured is not None
     assert np.argwhere(~masked.measured).tolist() == [[1, 2, 3]]
+
+
+def test_flat_panel_images_of_elekta_go_with_an_rtk_geometry(tmp_path: Path) -> None:
+    pitch = 409.6 / 96, 409.6 / 96
+    scan = makers.scanned(ViewGeometry.cone(makers.angles_rad(), 1000, 1536, Detector((96, 96), pitch)))
+    for k, image in enumerate(scan.pixels):
+        makers.write_his(tmp_path / f"{k + 5}.his", image)
+    makers.write_text(tmp_path / "geometry.xml", makers.rtk_xml(makers.degrees(), 1000, 1536))
+    assert [info.reader for info in mr.find(tmp_path)] == ["rtk"]
+    back = read(tmp_path)
+    assert back.measured is not None
+    assert np.abs(back.pixels - makers.phantom().project(back.views))[back.measured].max() < 1e-3

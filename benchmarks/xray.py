@@ -192,13 +192,13 @@ def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float(np.linalg.norm(ours - theirs) / np.linalg.norm(ours))
 
 
-def timed(job: Job, device: str) -> tuple[float, float]:
-    """Wall and processor seconds of one run; a GPU is waited for."""
+def timed(job: Job, device: str) -> tuple[float, float, Any]:
+    """Wall and processor seconds of one run, and its result; a GPU is waited for."""
     start, start_cpu = time.perf_counter(), time.process_time()
-    job()
+    result = job()
     if device.startswith("cuda"):
         torch.cuda.synchronize()
-    return time.perf_counter() - start, time.process_time() - start_cpu
+    return time.perf_counter() - start, time.process_time() - start_cpu, result
 
 
 def measure(scene: Scene, rounds: int) -> list[dict[str, Any]]:
@@ -207,13 +207,14 @@ def measure(scene: Scene, rounds: int) -> list[dict[str, Any]]:
     if scene.device == "cpu" and importlib.util.find_spec("itk") is not None:
         peers = list(rtk_jobs(scene))
     everything = [(name, job) for name, job, _ in ours] + peers
+    for _, job, _ in jobs(Scene.of(24, 8, (24, 24), scene.device)):
+        job()  # compile and check the kernels
     best: dict[str, tuple[float, float]] = {}
-    results = {
-        name: job() for name, job in everything if name.endswith(("FDK", "forward", "forward projection"))
-    }  # warms up, too
+    results: dict[str, Any] = {}
     for _ in range(rounds):
         for name, job in everything:
-            best[name] = min(best.get(name, (np.inf, np.inf)), timed(job, scene.device))
+            wall, cpu, results[name] = timed(job, scene.device)
+            best[name] = min(best.get(name, (np.inf, np.inf)), (wall, cpu))
     rows = []
     for name, _, peer in ours:
         wall, cpu = best[name]

@@ -25,7 +25,7 @@ Order = Literal[0, 1, 3]
 
 _SAME_PLACE = 1e-3  # voxels below which two slices count as one, and are averaged
 _LEAST_STACK_WEIGHT = 1e-6  # of the largest: where no stack looked, all count alike
-_MARGIN = 3  # voxels around the helper grid, so that its border lies outside what is asked for
+_MARGIN = 8  # voxels around the helper grid, over which the ringing of its border dies down
 _PLANES_AT_ONCE = 16
 
 
@@ -45,11 +45,12 @@ def spline_through_slices(A: SliceSampler, y: Tensor, order: Order, tick: Tick) 
     return total / weights
 
 
-def cardinal_spline(positions: Float64, order: Order) -> Callable[[Float64], Float64]:
+def cardinal_spline(positions: Float64, order: Order, straight_on: bool = False) -> Callable[[Float64], Float64]:
     """Return a function of target positions that gives the matrix (targets, positions) of the interpolating spline.
 
     Order 0 takes the nearest sample, 1 interpolates linearly, 3 is the natural cubic spline. Samples at one position are
-    averaged, fewer samples than the order needs lower it, and beyond the outermost samples their value is held.
+    averaged, fewer samples than the order needs lower it. Beyond the outermost samples their value is held, or with
+    `straight_on` the spline goes on as a straight line.
     """
     from scipy.interpolate import make_interp_spline
 
@@ -58,7 +59,14 @@ def cardinal_spline(positions: Float64, order: Order) -> Callable[[Float64], Flo
     if degree < 1:
         return lambda targets: samples[np.abs(targets[:, None] - places).argmin(axis=1)]
     spline = make_interp_spline(places, samples, k=degree, bc_type="natural" if degree == 3 else None)
-    return lambda targets: np.asarray(spline(np.clip(targets, places[0], places[-1])))
+    slope = spline.derivative()
+
+    def matrix(targets: Float64) -> Float64:
+        held = np.clip(targets, places[0], places[-1])
+        beyond = (targets - held)[:, None] * slope(held) if straight_on else 0.0
+        return np.asarray(spline(held) + beyond)
+
+    return matrix
 
 
 def _one_stack(A: SliceSampler, y: Tensor, order: Order) -> Tensor:
@@ -95,13 +103,18 @@ def _fill_padding(y: Tensor, measured: NDArray[np.bool_] | None) -> tuple[NDArra
     return used, torch.from_numpy(filled).to(y.device)
 
 
-def _on_parallel_grid(A: SliceSampler, y: Tensor, order: Order) -> Tensor:
-    """Spline along each axis in turn, where slices are parallel to two axes of the grid."""
+def _on_parallel_grid(A: SliceSampler, y: Tensor, order: Order, straight_on: bool = False) -> Tensor:
+    """Spline along each axis in turn, where slices are parallel to two axes of the grid.
+
+    With `straight_on` there is no kink at the rim, which a second spline would ring from; the rims of a tilted
+    series are held nevertheless, because they lie far apart.
+    """
     if A.factors is None:
         raise ValueError("the grid is oblique to the slices")
     geometry, group = A.geometry, A.factors.groups[0]
     depth_axis, row_axis, column_axis = group.axes
-    rows, columns = (cardinal_spline(np.arange(n, dtype=np.float64), order) for n in geometry.image_shape)
+    on = straight_on and len(group.runs) == 1
+    rows, columns = (cardinal_spline(np.arange(n, dtype=np.float64), order, on) for n in geometry.image_shape)
     planes = y.new_empty((len(y), A.domain[row_axis], A.domain[column_axis]))
     for run in group.runs:
         k = int(run.slices[0])
@@ -112,7 +125,7 @@ def _on_parallel_grid(A: SliceSampler, y: Tensor, order: Order) -> Tensor:
     positions = geometry.start[:, depth_axis]
     step = float(np.median(np.diff(np.unique(positions)))) if len(positions) > 1 else 1.0
     targets = np.arange(A.domain[depth_axis], dtype=np.float64)
-    matrix = _averaged(cardinal_spline(positions, order), targets, width=1.0, sample_step=step)
+    matrix = _averaged(cardinal_spline(positions, order, straight_on), targets, width=1.0, sample_step=step)
     x = y.new_zeros(A.domain)
     add_along_depth(x, group.axes, matrix, planes)
     return x
@@ -120,19 +133,28 @@ def _on_parallel_grid(A: SliceSampler, y: Tensor, order: Order) -> Tensor:
 
 def _on_oblique_grid(A: SliceSampler, y: Tensor, order: Order) -> Tensor:
     """Spline onto a helper grid along the slices, as fine as the wanted one across them, and turn that."""
-    from scipy.ndimage import affine_transform, spline_filter
+    from scipy.ndimage import map_coordinates, spline_filter
 
-    helper = _helper_grid(A)
-    volume = _on_parallel_grid(SliceSampler(A.poses, helper, path="separable"), y, order).cpu().numpy()
+    along = SliceSampler(A.poses, _helper_grid(A), path="separable")
+    volume = _on_parallel_grid(along, y, order, straight_on=True).cpu().numpy()
     if order == 3:
         volume = spline_filter(volume, order=3, output=np.float32, mode="mirror")
-    turn = np.linalg.inv(helper.to_lps_mm) @ A.grid.to_lps_mm
+    low, high = _held_box(along)
+    turn = np.linalg.inv(along.grid.to_lps_mm) @ A.grid.to_lps_mm
     x = np.empty(A.domain, dtype=np.float32)
     for first in range(0, len(x), _PLANES_AT_ONCE):
         part = x[first : first + _PLANES_AT_ONCE]
-        offset = turn[:3, 3] + turn[:3, 0] * first
-        affine_transform(volume, turn[:3, :3], offset, part.shape, part, order=order, mode="nearest", prefilter=False)
+        index = np.indices(part.shape, dtype=np.float64).reshape(3, -1)
+        index[0] += first
+        places = np.clip(turn[:3, :3] @ index + turn[:3, 3:], low[:, None], high[:, None])
+        map_coordinates(volume, places, part.reshape(-1), order=order, mode="nearest", prefilter=False)
     return torch.from_numpy(x).to(y)
+
+
+def _held_box(A: SliceSampler) -> tuple[Float64, Float64]:
+    """Return lowest and highest place on the helper grid that is not beyond the outermost slices and pixel centres."""
+    index = A.grid.to_index(A.poses.corners_lps_mm()).reshape(-1, 3)
+    return index.min(axis=0), index.max(axis=0)
 
 
 def _helper_grid(A: SliceSampler) -> Grid:

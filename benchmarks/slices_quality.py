@@ -173,20 +173,20 @@ def verdicts(rows: list[dict[str, object]]) -> Iterator[dict[str, object]]:
 
 
 def mni(data: Path) -> Truth:
-    """The ICBM 2009a T1 template, 1 mm, cropped to the brain."""
+    """Return the ICBM 2009a T1 template, 1 mm, cropped to the brain."""
     image = nibabel.Nifti1Image.from_filename(data / "volumes" / "mni152_2009a_t1_1mm.nii.gz")
     voxels = np.asarray(image.dataobj, dtype=np.float32).transpose(2, 1, 0)
     return Truth("MNI 2009a T1, 1 mm", _cropped(voxels), (1.0, 1.0, 1.0))
 
 
 def mr_thin(data: Path) -> Truth:
-    """A T1 head scanned at 0.67 mm, cropped to the head, every second row and column."""
+    """Return a T1 head scanned at 0.67 mm, cropped to the head, every second row and column."""
     voxels, spacing = _read_thin(data)
     return Truth("T1 head, 0.67 mm", _cropped(voxels)[:, ::2, ::2], (spacing[0], 2 * spacing[1], 2 * spacing[2]))
 
 
 def mr_1mm(data: Path) -> Truth:
-    """The same head as a 1 mm scan would show it: smoothed to 1 mm, then resampled."""
+    """Return the same head as a 1 mm scan would show it: smoothed to 1 mm, then resampled."""
     voxels, spacing = _read_thin(data)
     sigma = [1 / (2 * np.sqrt(2 * np.log(2))) / step for step in spacing]
     smooth = ndimage.gaussian_filter(voxels, sigma)

@@ -18,6 +18,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -102,7 +103,7 @@ def peers(truth: Truth, slices: Slices, planes: int) -> dict[str, Callable[[], F
     depths, unit = slices.depths_mm, np.eye(len(slices.depths_mm))
     held = np.clip(at, depths[0], depths[-1])
 
-    def linear(where: NDArray[np.float64]) -> NDArray[np.float64]:
+    def linear(where: NDArray[Any]) -> NDArray[np.float64]:
         return np.stack([np.interp(where, depths, row) for row in unit], axis=1)
 
     nearest = unit[np.abs(at[:, None] - depths).argmin(axis=1)]
@@ -136,7 +137,7 @@ def measure(truth: Truth, thickness_mm: float, gap_mm: float) -> Iterator[dict[s
     planes = A.domain[0]
     target, mask = truth.voxels[:planes], truth.head()[:planes]
     middle = tuple(slice(n // 4, n - n // 4) for n in target.shape)
-    runs = peers(truth, slices, planes) | {name: lambda name=name: ours(A, y, name) for name in OURS}  # type: ignore[misc]
+    runs = peers(truth, slices, planes) | {name: lambda name=name: ours(A, y, name) for name in OURS}
     for name, run in runs.items():
         began = time.perf_counter()
         x = run()

@@ -19,6 +19,7 @@ from medrecon import writers
 from medrecon.core.errors import GeometryError, InputError, UsageError
 from medrecon.core.mesh import Surface
 from medrecon.core.progress import Tick, silent
+from medrecon.core.projections import ProjectionScan
 from medrecon.core.provenance import hash_of
 from medrecon.core.reading import ReadOptions
 from medrecon.core.scans import SliceScan
@@ -199,6 +200,10 @@ class _Saved:
         found = read(self.request.source, str(provenance["series_id"]), self.request.options)
         if hash_of(found.source.file_hashes) != provenance["input_hash"]:
             raise InputError("INP-CHANGED", "the source is not the one that the result was made from", "Reconstruct again.")
+        if isinstance(found, ProjectionScan):
+            raise UsageError(
+                "ARG-SOURCE", "the source holds projections, the result was made from slices", "Pass its own source."
+            )
         return found if isinstance(found, SliceScan) else SliceScan.from_volume(found, axis=int(np.argmax(found.spacing_mm)))
 
 

@@ -22,6 +22,7 @@ from medrecon.core.grid import Grid
 from medrecon.core.mesh import Surface
 from medrecon.core.output_grid import plan_grid
 from medrecon.core.progress import Reporter, Stages
+from medrecon.core.projections import ProjectionScan
 from medrecon.core.provenance import Provenance, hash_of, versions
 from medrecon.core.scans import SliceScan
 from medrecon.core.volume import OUTSIDE_VALUE, Volume
@@ -34,7 +35,7 @@ _STAGES = {"prepare": 0.05, "reconstruct": 0.55, "quality": 0.2, "surface": 0.2}
 
 
 def reconstruct(
-    scan: SliceScan | Volume,
+    scan: SliceScan | ProjectionScan | Volume,
     config: ReconstructionConfig | None = None,
     *,
     preset: str | None = None,
@@ -46,7 +47,8 @@ def reconstruct(
     Parameters
     ----------
     scan : SliceScan or Volume
-        The planes of a volume are taken as slices along its widest spacing.
+        The planes of a volume are taken as slices along its widest spacing. Projections can be read, their methods
+        stand in `medrecon.methods`; this pipeline does not take them yet (``CMD-LATER``).
     config : ReconstructionConfig, optional
         Instead of `preset`; the preset ``fast`` where neither is given.
     device : str, optional
@@ -100,8 +102,11 @@ def _method_for(config: ReconstructionConfig) -> methods.Method:
     return method
 
 
-def _as_slices(scan: SliceScan | Volume) -> SliceScan:
+def _as_slices(scan: SliceScan | ProjectionScan | Volume) -> SliceScan:
     """Take the planes of a volume as slices along its widest spacing."""
+    if isinstance(scan, ProjectionScan):
+        hint = "It comes with issue B; see the roadmap in README. Methods and operators for projections can be called directly."
+        raise UsageError("CMD-LATER", "projections are read, but not reconstructed by this pipeline yet", hint)
     return scan if isinstance(scan, SliceScan) else SliceScan.from_volume(scan, axis=int(np.argmax(scan.spacing_mm)))
 
 

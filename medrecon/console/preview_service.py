@@ -24,6 +24,7 @@ from pydantic import ValidationError
 from medrecon.config import ReconstructionConfig, load_config
 from medrecon.console.progress import emit
 from medrecon.core.errors import ExitCode, MedreconError, UsageError
+from medrecon.core.projections import ProjectionScan
 from medrecon.core.reading import ReadOptions
 from medrecon.core.scans import SliceScan
 from medrecon.core.settings import Config
@@ -58,6 +59,8 @@ def serve(path: Path, series: str | None, options: ReadOptions, scratch: Path, s
 
     torch.set_num_threads(1)  # slabs are thin, and threads that wait for each other on a busy machine cost seconds
     scan = read(path, series, options)
+    if isinstance(scan, ProjectionScan):
+        raise UsageError("ARG-INPUT", "projections have no preview")
     _warm_up(scan)
     where = device.choose("auto")
     emit("ready", {"seconds": time.perf_counter() - started, "device": where.name, "reason": where.reason})

@@ -10,6 +10,8 @@ from monai.config import KeysCollection
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms.transform import MapTransform, Transform
 
+from medrecon.core.errors import UsageError
+from medrecon.core.projections import ProjectionScan
 from medrecon.core.reading import ReadOptions
 from medrecon.core.scans import SliceScan
 from medrecon.readers import read
@@ -34,6 +36,8 @@ class LoadSeries(Transform):
     def __call__(self, path: str | Path) -> MetaTensor:
         """Return slices with their poses, or a volume, as the path holds."""
         found = read(Path(path), self.series, self.options)
+        if isinstance(found, ProjectionScan):
+            raise UsageError("ARG-INPUT", "this transform loads slices and volumes, the path holds X-ray projections")
         return carry.to_metatensor(found) if isinstance(found, SliceScan) else carry.volume_to_metatensor(found)
 
 

@@ -23,7 +23,8 @@ BOUND = 0.015
 @pytest.fixture(scope="module", params=["axial", "coronal", "sagittal", "tilted", "uneven"])
 def scan(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     kind = str(request.param)
-    special: dict[str, Any] = {"tilted": {"tilt_deg": 15.0}, "uneven": {"steps_mm": [3.0, 4.0] * 6 + [3.5]}}.get(kind, {})
+    kinds: dict[str, dict[str, Any]] = {"tilted": {"tilt_deg": 15.0}, "uneven": {"steps_mm": [3.0, 4.0] * 6 + [3.5]}}
+    special = kinds.get(kind, {})
     orientation = {"coronal": CORONAL, "sagittal": SAGITTAL}.get(kind, AXIAL)
     folder = tmp_path_factory.mktemp(kind)
     make_series(folder, shape=SHAPE, spacing_mm=(4.0, 1.0, 1.0), thickness_mm=4.0, orientation=orientation, **special)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 INPUT = "projections"
 
+_ROUNDING = 1e-6  # of the first slope: what is left below is rounding, and directions made of it grow without bound
+
 
 class CglsConfig(Config):
     """Settings of `cgls`."""
@@ -61,8 +63,9 @@ def cgls(A: XRayTransform, y: Tensor, config: CglsConfig, tick: Tick, preview: P
     missed = y if config.start == "zero" else y - A.forward(x)
     slope = A.adjoint(missed) - weight * x
     direction, steepness = slope, _square(slope)
+    least = _ROUNDING**2 * steepness
     for turn in range(config.iterations):
-        if steepness == 0 or _square(missed) ** 0.5 <= enough:
+        if steepness <= least or _square(missed) ** 0.5 <= enough:
             break
         seen = A.forward(direction)
         step = steepness / (_square(seen) + weight * _square(direction))

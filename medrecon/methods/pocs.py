@@ -84,8 +84,13 @@ def pocs(A: XRayTransform, y: Tensor, config: PocsConfig, tick: Tick, preview: P
             step *= config.shrink
         relaxation *= config.decay
         if preview is not None:
-            preview(x)
+            preview(_allowed(x, config))
     tick(1.0)
+    return _allowed(x, config)
+
+
+def _allowed(x: Tensor, config: PocsConfig) -> Tensor:
+    """Return the volume without what the last steps took below 0."""
     return x.clamp(min=0) if config.nonnegative else x
 
 

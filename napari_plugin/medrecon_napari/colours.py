@@ -10,7 +10,7 @@ MEASURED, INTERPOLATED, UNSEEN = 1, 2, 3
 
 COVERAGE_NAMES: Mapping[int, str] = {MEASURED: "measured", INTERPOLATED: "interpolated", UNSEEN: "not seen"}
 COVERAGE_COLOURS: Mapping[int | None, tuple[float, float, float, float]] = {
-    MEASURED: (0.10, 0.75, 0.45, 0.35),
+    MEASURED: (0.10, 0.75, 0.45, 0.20),
     INTERPOLATED: (1.00, 0.70, 0.00, 0.85),
     UNSEEN: (0.85, 0.10, 0.75, 0.85),
     None: (0.0, 0.0, 0.0, 0.0),

@@ -76,16 +76,25 @@ def volume_layer(
     return shown, layer | {"contrast_limits": chosen.limits, "interpolation2d": interpolation}, kind
 
 
-def surface_layer(surface: mr.Surface, world_from_lps: NDArray[np.float64], metadata: Mapping[str, Any], name: str) -> LayerData:
+def surface_layer(
+    surface: mr.Surface, world_from_lps: NDArray[np.float64], metadata: Mapping[str, Any], name: str, step_mm: float = 1.0
+) -> LayerData:
     """Return the surface layer of a mesh on the screen of the volume to which `world_from_lps` belongs.
 
-    The vertices are given in napari's world, since napari slices surfaces only along the axes of their data.
+    The vertices are given along the axes of napari's world, since napari slices surfaces only along the axes of their data.
+
+    Parameters
+    ----------
+    step_mm : float
+        What one unit of the data is in the world. napari's sliders take the finest scale of all layers for their step, so
+        give the widest spacing of the volume.
     """
-    vertices = apply(world_from_lps, surface.vertices_lps_mm).astype(np.float32)
+    vertices = (apply(world_from_lps, surface.vertices_lps_mm) / step_mm).astype(np.float32)
     triangles, values = surface.triangles.astype(np.uint32), np.ones(len(vertices), dtype=np.float32)
     colour = colours.TISSUE_COLOURS.get(surface.name, colours.OTHER_SURFACE)
     layer = {
         "name": name,
+        "scale": (step_mm,) * 3,
         "units": _UNITS,
         "colormap": {"name": f"medrecon {surface.name}", "colors": [colour, colour]},
         "shading": "smooth",
@@ -94,7 +103,7 @@ def surface_layer(surface: mr.Surface, world_from_lps: NDArray[np.float64], meta
             "role": "surface",
             "tissue": surface.name,
             "measures": dict(surface.measures),
-            "to_lps_mm": np.linalg.inv(world_from_lps),
+            "to_lps_mm": np.linalg.inv(world_from_lps) @ np.diag([step_mm, step_mm, step_mm, 1.0]),
         },
     }
     return (vertices, triangles, values), layer, "surface"

@@ -15,7 +15,7 @@ import numpy as np
 import medrecon as mr
 from medrecon.core.errors import InputError
 from medrecon_napari.layers import LayerData, coverage_layer, difference_layer, surface_layer, volume_layer
-from medrecon_napari.place import Float64, Place
+from medrecon_napari.place import Place
 from medrecon_napari.planes import stack
 
 RECORD_NAME = "run.json"
@@ -53,7 +53,7 @@ def result_layers(folder: Path | str) -> list[LayerData]:
             _as_volume(residual), common | {"role": "residual"}, f"residual · {common['series']}"
         )
         layers.append(beside((shown, layer | {"visible": False}, kind), first))
-    return layers + _surfaces(folder, record, common, place_of(first).world_from_lps())
+    return layers + _surfaces(folder, record, common, first)
 
 
 def place_of(layer: LayerData) -> Place:
@@ -107,7 +107,9 @@ def _as_volume(path: Path) -> mr.Volume:
     return found
 
 
-def _surfaces(folder: Path, record: Mapping[str, Any], common: Mapping[str, Any], world_from_lps: Float64) -> list[LayerData]:
+def _surfaces(folder: Path, record: Mapping[str, Any], common: Mapping[str, Any], volume: LayerData) -> list[LayerData]:
+    """Return the surfaces of a result, each lying on the layer of its volume."""
+    world_from_lps, step_mm = place_of(volume).world_from_lps(), float(np.max(volume[1]["scale"]))
     measures = {entry.get("name"): entry for entry in record.get("surfaces", []) if isinstance(entry, dict)}
     files: dict[str, Path] = {}
     for ending in _MESHES:
@@ -116,7 +118,8 @@ def _surfaces(folder: Path, record: Mapping[str, Any], common: Mapping[str, Any]
     layers = []
     for name, path in files.items():
         surface = read_mesh(path, name, {key: value for key, value in measures.get(name, {}).items() if key != "name"})
-        layers.append(surface_layer(surface, world_from_lps, {**common, "path": str(path)}, f"{name} · {common['series']}"))
+        metadata = {**common, "path": str(path)}
+        layers.append(surface_layer(surface, world_from_lps, metadata, f"{name} · {common['series']}", step_mm))
     return layers
 
 

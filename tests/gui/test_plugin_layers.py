@@ -211,7 +211,8 @@ def test_the_surface_of_a_result_lies_on_its_volume(tmp_path: Path) -> None:
     volume, *_, (data, arguments, _) = result_layers(tmp_path / "out")
     true = OBLIQUE.to_lps([[0, 0, 0], [0, 0, 3], [0, 2, 0], [1, 0, 0]])
     shown = apply(place_of(volume).world_from_lps(), true)
-    assert all(np.abs(shown - vertex).max(axis=1).min() < 1e-4 for vertex in data[0])
+    assert arguments["scale"] == pytest.approx((2.0,) * 3), "the sliders must keep the steps of the volume"
+    assert all(np.abs(shown - vertex * arguments["scale"]).max(axis=1).min() < 1e-4 for vertex in data[0])
     back = apply(arguments["metadata"]["to_lps_mm"], data[0])
     assert all(np.abs(true - vertex).max(axis=1).min() < 1e-4 for vertex in back)
     assert arguments["metadata"]["measures"]["volume_ml"] == 3.5

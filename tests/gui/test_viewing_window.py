@@ -239,10 +239,10 @@ def test_rectangles_outline_the_slices_where_they_stood(window: napari.Viewer, t
     assert drawn.data.shape == (4 * len(scan.poses), 2, 3)
     place = letters.place_of_layer(layer)
     assert place is not None
-    ends = place.lps_of_world(np.concatenate([drawn.data[:, 0], drawn.data.sum(axis=1)]))
+    ends = place.lps_of_world(np.concatenate([drawn.data[:, 0], drawn.data.sum(axis=1)]) * drawn.scale)
     corners = scan.poses.corners_lps_mm().reshape(-1, 3)
     assert max(np.linalg.norm(corners - end, axis=1).min() for end in ends) < 1e-3
-    lengths = np.linalg.norm(drawn.data[:, 1], axis=1)
+    lengths = np.linalg.norm(drawn.data[:, 1] * drawn.scale, axis=1)
     assert sorted(set(np.round(lengths, 3))) == [70.0, 78.0]  # no diagonal
     rectangles.toggle(window)
     assert list(window.layers) == [layer]

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels, Layer, Shapes
 
 ROLE = "measurements"
-_COLOUR = "#39ff14"
+_COLOUR = "#00d000"
 _PIXELS_WIDE = 2.5
-_TEXT_PT = 12
+_TEXT_PT = 14
 _MOST_LABELS = 100
 
 

@@ -203,10 +203,18 @@ def _table() -> QTableWidget:
     return shown
 
 
+def _short(cell: str) -> str:
+    """Return a number with four digits, which is more than a drawing can carry; the file keeps six."""
+    try:
+        return f"{float(cell):.4g}"
+    except ValueError:
+        return cell
+
+
 def _fill(shown: QTableWidget, rows: list[table.Row]) -> None:
     shown.setRowCount(len(rows))
     for number, row in enumerate(rows):
         cells = row.cells()
         for column, name in enumerate(_SHOWN):
-            shown.setItem(number, column, QTableWidgetItem(cells[name]))
+            shown.setItem(number, column, QTableWidgetItem(_short(cells[name])))
     shown.resizeColumnsToContents()

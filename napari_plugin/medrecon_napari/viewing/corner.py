@@ -5,6 +5,7 @@ Nothing here can identify a patient: text in the canvas ends up in screenshots.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from napari.components.overlays import TextOverlay
@@ -68,22 +69,28 @@ def texts(viewer: ViewerModel) -> dict[str, str]:
 
 
 def what(layer: Layer) -> str:
-    """Say what a layer is, its verdict, and what about it the screen cannot show."""
-    metadata = layer.metadata
-    verdict = metadata.get("verdict", "")
-    lines = [*_wrapped(layer.name), *([f"verdict: {verdict}"] if verdict else [])]
-    for finding in metadata.get("findings", ()):
-        if finding.get("verdict") != "ok":
-            lines += _wrapped(f"{finding.get('code')}: {finding.get('fact')}")
-    for note in metadata.get("notes", ()):
-        lines += _wrapped(f"Note: {note}")
+    """Say in a few lines what a layer is, its verdict with the codes of its findings, and what the screen cannot show."""
+    verdict = layer.metadata.get("verdict", "")
+    codes = ", ".join(str(finding.get("code")) for finding in _findings(layer))
+    said = f"verdict: {verdict}" + (f" ({codes})" if codes else "")
+    texts = [layer.name, *([said] if verdict else []), *(f"Note: {note}" for note in layer.metadata.get("notes", ()))]
+    return "\n".join(line for text in texts for line in _wrapped(text))
+
+
+def in_full(layer: Layer) -> str:
+    """Say every finding about a layer in words, with its numbers and the way out."""
+    lines = (f"{one.get('code')}: {one.get('fact')} {one.get('hint', '')}".rstrip() for one in _findings(layer))
     return "\n".join(lines)
+
+
+def _findings(layer: Layer) -> list[Mapping[str, Any]]:
+    return [one for one in layer.metadata.get("findings", ()) if one.get("verdict") != "ok"]
 
 
 def _wrapped(text: str) -> list[str]:
     import textwrap
 
-    return textwrap.wrap(text, _LONGEST_LINE)
+    return textwrap.wrap(text, _LONGEST_LINE, break_on_hyphens=False)
 
 
 def _follow(layer: Layer, update: Callable[..., None]) -> None:

@@ -26,10 +26,11 @@ def describe_in_status(layer: Layer) -> None:
     plain = layer.get_status
 
     def get_status(position: Sequence[float] | None = None, **rest: Any) -> dict[str, str]:  # noqa: ANN401 (napari's arguments)
-        if position is None or not rest.get("world", False) or len(rest.get("dims_displayed") or ()) == 3:
+        if position is None or not rest.get("world", False):
             status: dict[str, str] = plain(position, **rest)
             return status
-        where, value = at(layer, position)
+        in_3d = len(rest.get("dims_displayed") or ()) == 3  # a ray through many points: none of them is meant
+        where, value = ("", "") if in_3d else at(layer, position)
         return {
             "layer_name": layer.name,
             "layer_base": layer.name,  # napari would show the folder's name, which may be a patient's

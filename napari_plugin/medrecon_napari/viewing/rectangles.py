@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _AROUND = (0, 1, 3, 2)
 _COLOUR = "#4ac0ff"
 ROLE = "rectangles"
+_WIDTH_MM = 0.9
 
 
 def toggle(viewer: ViewerModel) -> None:
@@ -50,12 +51,14 @@ def vectors_of(layer: Layer) -> dict[str, Any]:
     place = place_of_layer(layer)
     if place is None:
         raise _no_slices()
-    corners = place.world_of_lps(layer.metadata["slice_corners_lps_mm"])
+    coarse = float(np.abs(layer.scale).max())  # so that the sliders keep the steps of the image
+    corners = place.world_of_lps(layer.metadata["slice_corners_lps_mm"]) / coarse
     return {
         "data": outlines(corners),
+        "scale": (coarse,) * 3,
         "name": f"slices of {layer.name}",
         "edge_color": _COLOUR,
-        "edge_width": 0.6,
+        "edge_width": _WIDTH_MM / coarse,
         "vector_style": "line",
         "opacity": 0.8,
         "units": ("mm", "mm", "mm"),

@@ -49,10 +49,28 @@ class ViewingTools(QWidget):
         self.banner = Banner(napari_viewer)
         self.said = QLabel("")
         self.said.setWordWrap(True)
+        self.findings = QLabel("")
+        self.findings.setWordWrap(True)
         layout = QVBoxLayout(self)
-        for part in (self.banner, self._layout_box(), self._window_box(), self._slab_box(), self._compare_box(), self.said):
+        for part in (
+            self.banner,
+            self._layout_box(),
+            self._window_box(),
+            self._slab_box(),
+            self._compare_box(),
+            self.said,
+            self.findings,
+        ):
             layout.addWidget(part)
         layout.addStretch(1)
+        for signal in (napari_viewer.layers.events.removed, napari_viewer.layers.selection.events.active):
+            signal.connect(self.tell_findings)
+        self.tell_findings()
+
+    def tell_findings(self, _event: object = None) -> None:
+        """Say in words what was found about the leading layer."""
+        layer = letters.leading_layer(self.viewer)
+        self.findings.setText("" if layer is None else corner.in_full(layer))
 
     def _layout_box(self) -> QGroupBox:
         self.letters = _switch("Letters R L A P S I", True, lambda on: letters.show(self.viewer, on))

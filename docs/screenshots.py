@@ -1,0 +1,188 @@
+"""Drive the napari plugin on the sample data and take the pictures of the viewing and measuring pages.
+
+xvfb-run -s "-screen 0 1600x1000x24" python docs/screenshots.py [FOLDER]
+
+Pictures go to docs/pictures where no folder is named. The reconstruction runs through the command line, as in the panel.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import napari
+    from napari.layers import Layer
+
+ROOT = Path(__file__).resolve().parents[1]
+SAMPLES = ROOT / "sample_data"
+WINDOW_PX = (1440, 900)
+_SETTLE_S = 0.6
+
+
+def main(folder: Path) -> None:
+    """Take every picture."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        os.environ["NAPARI_CONFIG"] = str(Path(scratch) / "settings.yaml")  # nobody's own preferences, and none left behind
+        result = reconstructed(SAMPLES / "ct_head_tilted" / "dicom", Path(scratch) / "out")
+        for picture in (viewing, three_planes, coverage, surface, before_after, measuring):
+            with window() as viewer:
+                picture(viewer, result)
+                shoot(viewer, folder / f"napari_{picture.__name__}.png")
+
+
+def reconstructed(series: Path, out: Path) -> Path:
+    """Reconstruct a series in a child process and return the folder of the result."""
+    surfaces = "surfaces=[{tissue: skin}, {tissue: bone}]"
+    command = [sys.executable, "-m", "medrecon", "run", str(series), "--out", str(out)]
+    subprocess.run(
+        [*command, "--formats", "nifti,stl,maps", "--set", surfaces, "--progress", "none"], check=True, capture_output=True
+    )
+    return next(out.iterdir())
+
+
+def viewing(viewer: napari.Viewer, _result: Path) -> None:
+    """Show thick MR slices with letters, corner text, and the viewing tools."""
+    from medrecon_napari.viewing.widget import ViewingTools
+
+    viewer.open(str(SAMPLES / "mr_brain_thick" / "dicom"), plugin="medrecon")
+    viewer.window.add_dock_widget(ViewingTools(viewer), name="Viewing")
+
+
+def three_planes(viewer: napari.Viewer, result: Path) -> None:
+    """Let axial, coronal and sagittal planes of a result meet in the bleeding on the patient's right."""
+    from medrecon_napari.viewing.threeplanes import ThreePlanes
+    from medrecon_napari.viewing.windows import choose
+
+    layer = picture_of(viewer, result)
+    viewer.window.add_dock_widget(ThreePlanes(viewer), name="Three planes", area="right")
+    settle()
+    choose(layer, "2")
+    viewer.dims.point = bleeding(layer)
+
+
+def coverage(viewer: napari.Viewer, result: Path) -> None:
+    """Show what was measured, what lies between slices, and what the scanner never saw."""
+    from medrecon_napari.viewing import maps
+
+    layer = picture_of(viewer, result)
+    maps.toggle(viewer, "coverage")
+    viewer.dims.order = (2, 0, 1)
+    viewer.dims.point = bleeding(layer)
+    viewer.layers.selection.active = layer
+
+
+def surface(viewer: napari.Viewer, result: Path) -> None:
+    """Show bone under transparent skin, with the source slices as rectangles."""
+    from medrecon_napari.viewing import rectangles
+
+    viewer.open(str(SAMPLES / "ct_head_tilted" / "dicom"), plugin="medrecon")
+    layers = viewer.open(str(result), plugin="medrecon")
+    viewer.dims.ndisplay = 3
+    rectangles.toggle(viewer)
+    for layer in viewer.layers:
+        layer.visible = layer.metadata.get("role") in ("surface", rectangles.ROLE)
+        if layer.metadata.get("tissue") == "skin":
+            layer.opacity, layer.blending = 0.25, "translucent_no_depth"
+    viewer.layers.selection.active = next(layer for layer in layers if layer.metadata.get("tissue") == "bone")
+    viewer.reset_view()
+    viewer.scene.camera.set_view_direction((0.3, 0.8, -0.5), (-1.0, 0.0, 0.0))
+
+
+def before_after(viewer: napari.Viewer, result: Path) -> None:
+    """Show the difference between the measured slices and the result, upon the slices."""
+    from medrecon_napari.viewing import compare
+    from medrecon_napari.viewing.widget import ViewingTools
+
+    viewer.open(str(SAMPLES / "ct_head_tilted" / "dicom"), plugin="medrecon")
+    layer = picture_of(viewer, result)
+    viewer.window.add_dock_widget(ViewingTools(viewer), name="Viewing")
+    compare.before_after(viewer)
+    compare.add_difference(viewer)
+    viewer.dims.order = (2, 0, 1)
+    viewer.dims.point = bleeding(layer)
+
+
+def measuring(viewer: napari.Viewer, _result: Path) -> None:
+    """Draw a distance, an angle and a region in thick oblique MR slices."""
+    from medrecon_napari.measure.widget import MeasureTools
+
+    layer = viewer.open(str(SAMPLES / "mr_brain_thick" / "dicom"), plugin="medrecon")[0]
+    tools = MeasureTools(viewer)
+    viewer.window.add_dock_widget(tools, name="Measure")
+    for name in ("Distance", "Angle", "Ellipse"):
+        tools.tools[name].click()
+    drawing = viewer.layers.selection.active
+    plane = float(viewer.dims.point[0])
+
+    def at(*points: tuple[float, float]) -> np.ndarray:
+        return np.array([drawing.world_to_data((plane, *point)) for point in points])
+
+    drawing.add_lines(at((-45, -52), (-45, 52)))
+    drawing.add_paths([at((0, -50), (38, -50), (38, -12))])
+    drawing.add_ellipses(at((0, 4), (0, 34), (24, 34), (24, 4)))
+    viewer.layers.selection.active = layer
+
+
+def picture_of(viewer: napari.Viewer, result: Path) -> Layer:
+    """Open a result and show its volume alone."""
+    layers: list[Layer] = viewer.open(str(result), plugin="medrecon")
+    for layer in layers[1:]:
+        layer.visible = False
+    viewer.layers.selection.active = layers[0]
+    return layers[0]
+
+
+def bleeding(layer: Layer) -> tuple[float, ...]:
+    """Return where the bleeding of the sample head is in the world: the largest compact piece of dense tissue."""
+    from scipy import ndimage
+
+    dense = ndimage.binary_erosion((layer.data > 60) & (layer.data < 90), iterations=2)
+    pieces, count = ndimage.label(dense)
+    largest = int(np.argmax(ndimage.sum_labels(dense, pieces, range(1, count + 1)))) + 1
+    return tuple(float(v) for v in layer.data_to_world(ndimage.center_of_mass(pieces == largest)))
+
+
+@contextmanager
+def window() -> Iterator[napari.Viewer]:
+    """Open a window and close it afterwards."""
+    import napari
+
+    viewer = napari.Viewer(show_welcome_screen=False)
+    viewer.window.resize(*WINDOW_PX)
+    try:
+        yield viewer
+    finally:
+        viewer.close()
+
+
+def settle() -> None:
+    """Let Qt lay out and draw what is waiting."""
+    from qtpy.QtWidgets import QApplication
+
+    end = time.monotonic() + _SETTLE_S
+    while time.monotonic() < end:
+        QApplication.processEvents()
+
+
+def shoot(viewer: napari.Viewer, path: Path) -> None:
+    """Take a picture of the whole window."""
+    settle()
+    if viewer.dims.ndisplay == 2:
+        viewer.reset_view()
+        settle()
+    viewer.screenshot(str(path), canvas_only=False, flash=False)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "pictures")

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,11 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
     found.add_argument("--json", type=Path, help="write the rows to this file")
     return found
+
+
+def say(line: str) -> None:
+    """Tell on standard error how far a long benchmark has got."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def show(title: str, rows: Sequence[Mapping[str, Any]], json_file: Path | None) -> None:

@@ -111,6 +111,7 @@ EXPLANATIONS: Mapping[str, str] = {
     "OUT-WRITE": "The operating system refused a write. The message names its error; an older result is untouched.",
     "PRJ-ASSUMED": "The format leaves something open that the geometry needs, and an assumption was made. The finding says which.",
     "PRJ-CUT": "A file of projections ends before the pixels that its header announces. Nothing is filled with zeros.",
+    "PRJ-EMPTY": "The projections show nothing: every value is alike, or nothing moves when the views turn.",
     "PRJ-EXPORT": "The geometry holds something that the other program's parameters cannot express.",
     "PRJ-FEW": "There is no view, or the views span too small an arc: what was not looked at from the side is not known.",
     "PRJ-FILES": "The detector images that belong to a geometry file are missing, or more than one set could be meant.",

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from medrecon.core.grid import Float64
@@ -43,6 +44,11 @@ class GeneralSlices:
         from medrecon.operators import _general_cpu
 
         return _general_cpu.seen(self.geometry)
+
+    def sees(self, least: float) -> NDArray[np.bool_]:
+        """Return the pixels of which at least this share of the weight lies inside the grid, (n, rows, columns)."""
+        enough: NDArray[np.bool_] = self.seen >= least
+        return enough
 
     def _scale(self, like: Tensor) -> Tensor:
         """Return what brings the sum of each row to 1; 0 where nothing is seen."""

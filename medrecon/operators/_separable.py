@@ -47,19 +47,9 @@ class Taps:
         same = len(self.index) == self.size and self.index.shape[1] == 1 and (self.index[:, 0] == np.arange(self.size)).all()
         return bool(same and (self.weight == 1).all())
 
-    def gather(self, x: Tensor, dim: int) -> Tensor:
-        """Interpolate along rows (-2) or columns (-1)."""
-        if self.is_identity:
-            return x
-        matrix = self.matrix(x)
-        return matrix @ x if dim == -2 else x @ matrix.T
-
-    def scatter(self, y: Tensor, dim: int) -> Tensor:
-        """Apply the transpose of `gather`."""
-        if self.is_identity:
-            return y
-        matrix = self.matrix(y)
-        return matrix.T @ y if dim == -2 else y @ matrix
+    def factor(self, like: Tensor) -> Tensor | None:
+        """Return the matrix, None where it would change nothing."""
+        return None if self.is_identity else self.matrix(like)
 
     def matrix(self, like: Tensor) -> Tensor:
         """Return the matrix (outputs, inputs); it is made when needed, because a tilted series has one per slice.
@@ -106,22 +96,23 @@ class SliceGroup:
 
     def gather(self, planes: Tensor, y: Tensor) -> None:
         """Interpolate one plane per slice (g, grid rows, grid columns) to the pixels of `y`, which is written to."""
-        for places, run in self._placed():
-            part = run.columns.gather(run.rows.gather(planes[places], -2), -1)
-            y[torch.from_numpy(run.slices).to(y.device)] = part
+        for run in self.runs:
+            rows, columns = run.rows.factor(planes), run.columns.factor(planes)
+            for place, k in self._placed(run):
+                y[k] = from_right(columns, from_left(rows, planes[place]))
 
     def scatter(self, y: Tensor, shape: tuple[int, int, int]) -> Tensor:
         """Apply the transpose of `gather`: from the images `y` to one plane per slice of a grid of this shape."""
         planes = y.new_empty((len(self.slices), shape[self.axes[1]], shape[self.axes[2]]))
-        for places, run in self._placed():
-            part = y[torch.from_numpy(run.slices).to(y.device)]
-            planes[places] = run.rows.scatter(run.columns.scatter(part, -1), -2)
+        for run in self.runs:
+            rows, columns = (None if one is None else one.T for one in (run.rows.factor(y), run.columns.factor(y)))
+            for place, k in self._placed(run):
+                planes[place] = from_left(rows, from_right(columns, y[k]))
         return planes
 
-    def _placed(self) -> Iterator[tuple[slice | NDArray[np.int64], _Run]]:
-        """Each run with the places of its slices among the group's."""
-        for run in self.runs:
-            yield (slice(None) if len(self.runs) == 1 else np.searchsorted(self.slices, run.slices)), run
+    def _placed(self, run: _Run) -> Iterator[tuple[int, int]]:
+        """Yield the slices of a run, one by one so that no copy of all is made: place in the group, number of the slice."""
+        yield from zip(np.searchsorted(self.slices, run.slices).tolist(), run.slices.tolist(), strict=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,15 +148,15 @@ class SeparableSlices:
             add_along_depth(x, group.axes, group.depth.T, group.scatter(y, self.geometry.grid_shape))
         return x
 
-    @property
-    def seen(self) -> Float64:
-        """Share of every pixel's weight that lies inside the grid, (n, rows, columns)."""
-        share = np.empty((len(self.geometry), *self.geometry.image_shape))
+    def sees(self, least: float) -> NDArray[np.bool_]:
+        """Return the pixels of which at least this share of the weight lies inside the grid, (n, rows, columns)."""
+        enough = np.empty((len(self.geometry), *self.geometry.image_shape), dtype=np.bool_)
         for group in self.groups:
             for run in group.runs:
-                depth = group.depth_seen[np.searchsorted(group.slices, run.slices)]
-                share[run.slices] = np.einsum("k,r,c->krc", depth, run.rows.seen, run.columns.seen)
-        return share
+                share = run.rows.seen[:, None] * run.columns.seen
+                for k, depth in zip(run.slices, group.depth_seen[np.searchsorted(group.slices, run.slices)], strict=True):
+                    np.greater_equal(depth * share, least, out=enough[k])
+        return enough
 
 
 def add_along_depth(x: Tensor, axes: tuple[int, int, int], matrix: Float64, planes: Tensor) -> None:
@@ -174,6 +165,16 @@ def add_along_depth(x: Tensor, axes: tuple[int, int, int], matrix: Float64, plan
     for first in range(0, len(factor), _PLANES_AT_ONCE):
         part = factor[first : first + _PLANES_AT_ONCE] @ planes.flatten(1)
         turned[first : first + _PLANES_AT_ONCE] += part.reshape(-1, *planes.shape[1:])
+
+
+def from_left(matrix: Tensor | None, image: Tensor) -> Tensor:
+    """Return ``matrix @ image``; the image itself where there is no matrix."""
+    return image if matrix is None else matrix @ image
+
+
+def from_right(matrix: Tensor | None, image: Tensor) -> Tensor:
+    """Return ``image @ matrix.T``; the image itself where there is no matrix."""
+    return image if matrix is None else image @ matrix.T
 
 
 def _axes_of(geometry: SliceGeometry, k: int) -> tuple[int, int, int] | None:

@@ -112,13 +112,14 @@ class SliceSampler(LinearOperator):
     @cached_property
     def seen(self) -> NDArray[np.bool_]:
         """Pixels that A uses, (n, rows, columns): measured, and at least half of their weight lies inside the grid."""
-        enough: NDArray[np.bool_] = self._unmasked.seen >= _LEAST_SHARE
+        enough = self._unmasked.sees(_LEAST_SHARE)
         return enough if self.measured is None else enough & self.measured
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the images (n, rows, columns) that the scanner would see of the volume `x`."""
         _check_shape("volume", x, self.domain)
-        return self.masked(self._unmasked.forward(x))
+        y = self._unmasked.forward(x)
+        return y if self._mask is None else y.masked_fill_(~self._mask.to(y.device), 0)
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Return the exact transpose of `forward` applied to images."""

@@ -71,8 +71,7 @@ def assess(A: SliceSampler, y: Tensor, x: Tensor) -> Quality:
     """Compare the volume `x` with the images `y` that it was made from, and map what A never saw."""
     left = residual(A, y, x)
     level = coverage(A)
-    counts = np.bincount(level.reshape(-1), minlength=3) / level.size
-    shares = {MEASURED: float(counts[MEASURED]), INTERPOLATED: float(counts[INTERPOLATED]), UNSEEN: float(counts[UNSEEN])}
+    shares = {of: float(np.count_nonzero(level == of)) / level.size for of in (MEASURED, INTERPOLATED, UNSEEN)}
     findings = tuple(_findings(left.relative, left.rms, shares))
     return Quality(left.relative, left.rms, left.map, level, shares[MEASURED], shares[INTERPOLATED], shares[UNSEEN], findings)
 

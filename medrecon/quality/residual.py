@@ -33,10 +33,18 @@ class Residual:
 
 def residual(A: SliceSampler, y: Tensor, x: Tensor) -> Residual:
     """Slice the volume `x` again and compare with the images `y`."""
-    unused = torch.from_numpy(~A.seen).to(y.device)
-    difference = A.forward(x).sub_(y).masked_fill_(unused, 0)
-    measured = y.masked_fill(unused, 0)
-    pixels = int(np.count_nonzero(A.seen))
-    rms, size = (float(t.double().square().sum() / max(pixels, 1)) ** 0.5 for t in (difference, measured))
+    difference = A.forward(x)
+    pixels, missed, measured = 0, 0.0, 0.0
+    for k, used in enumerate(A.seen):  # one image at a time: copies of all of them would be the largest arrays of a run
+        mask, image = torch.from_numpy(used).to(y.device), difference[k]
+        image.sub_(y[k]).masked_fill_(~mask, 0)
+        missed += _energy(image)
+        measured += _energy(y[k][mask])
+        pixels += int(np.count_nonzero(used))
+    rms, size = (float(energy / max(pixels, 1)) ** 0.5 for energy in (missed, measured))
     relative = rms / size if size > 0 else (0.0 if rms == 0 else float("inf"))
     return Residual(relative, rms, np.asarray(difference.cpu().numpy(), dtype=np.float32))
+
+
+def _energy(values: Tensor) -> float:
+    return float(values.double().square_().sum())

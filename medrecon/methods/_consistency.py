@@ -40,14 +40,13 @@ def make_consistent(A: SliceSampler, y: Tensor, x: Tensor, eps: float, tolerance
         return x
     if len(used) < len(y):
         A, y = A.take(used), y[torch.from_numpy(used).to(y.device)]
-    residual = torch.where(torch.from_numpy(A.seen).to(y.device), y - A.forward(x), y.new_zeros(()))
     prior = _Prior.of(A)
     absolute = eps * prior.row_energy
     if _is_direct(A):
-        _correct_directly(A, x, residual, prior, absolute)
+        _correct_directly(A, x, y, prior, absolute)
     else:
         normal, spread = _normal_operator(A, prior)
-        spread(x, _conjugate_gradients(normal, residual, absolute, tolerance, iterations, tick))
+        spread(x, _conjugate_gradients(normal, _residual(A, y, x), absolute, tolerance, iterations, tick))
     return x
 
 
@@ -206,19 +205,24 @@ def _is_direct(A: SliceSampler) -> bool:
     return bool(A.seen.all() or (aligned and (A.seen == A.seen[0]).all()))
 
 
-def _correct_directly(A: SliceSampler, x: Tensor, residual: Tensor, prior: _Prior, eps: float) -> None:
-    """Add C A* (A C A* + eps)^-1 r to `x` through the eigenvalues of the factors of A."""
+def _residual(A: SliceSampler, y: Tensor, x: Tensor) -> Tensor:
+    """Return y - A x, 0 where nothing was measured."""
+    return A.forward(x).neg_().add_(y).masked_fill_(torch.from_numpy(~A.seen).to(y.device), 0)
+
+
+def _correct_directly(A: SliceSampler, x: Tensor, y: Tensor, prior: _Prior, eps: float) -> None:
+    """Add C A* (A C A* + eps)^-1 (y - A x) to `x` through the eigenvalues of the factors of A."""
     if A.factors is None:
         raise ValueError("A has no factors")
     group = A.factors.groups[0]
     smoothed = group.depth @ prior.matrix(group.depth.shape[1])
     values, vectors = np.linalg.eigh(smoothed @ group.depth.T)
     down, across = _Spectrum.of(group.runs[0].rows), _Spectrum.of(group.runs[0].columns)
-    gain = down.values[:, None] * across.values[None, :]
-    gain = gain / (values[:, None, None] * gain**2 + eps)
-    inner = _along_depth(vectors.T, across.analyse(down.analyse(residual, -2), -1))
-    inner *= torch.from_numpy(gain).to(residual)
-    planes = across.synthesise(down.synthesise(inner, -2), -1)
+    in_plane = down.values[:, None] * across.values[None, :]
+    inner = _along_depth(vectors.T, torch.stack([across.analyse(down.analyse(image, -2), -1) for image in _residual(A, y, x)]))
+    for image, value in zip(inner, values, strict=True):
+        image *= torch.from_numpy(in_plane / (value * in_plane**2 + eps)).to(x)
+    planes = torch.stack([across.synthesise(down.synthesise(image, -2), -1) for image in inner])
     add_along_depth(x, group.axes, smoothed.T @ vectors, planes)
 
 

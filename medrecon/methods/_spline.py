@@ -18,7 +18,7 @@ from torch import Tensor
 from medrecon.core.grid import Float64, Grid
 from medrecon.core.output_grid import plan_grid
 from medrecon.core.progress import Tick
-from medrecon.operators._separable import add_along_depth
+from medrecon.operators._separable import add_along_depth, from_left, from_right
 from medrecon.operators.slice_sampler import SliceSampler
 
 Order = Literal[0, 1, 3]
@@ -120,8 +120,9 @@ def _on_parallel_grid(A: SliceSampler, y: Tensor, order: Order, straight_on: boo
         k = int(run.slices[0])
         down = _in_pixels(A.domain[row_axis], geometry.start[k, row_axis], geometry.down[k, row_axis])
         across = _in_pixels(A.domain[column_axis], geometry.start[k, column_axis], geometry.across[k, column_axis])
-        which = torch.from_numpy(run.slices).to(y.device)
-        planes[which] = _apply(_averaged(columns, *across), _apply(_averaged(rows, *down), y[which], -2), -1)
+        left, right = (_factor(_averaged(spline, *to), y) for spline, to in ((rows, down), (columns, across)))
+        for k in run.slices.tolist():  # a product over all images at once would copy them
+            planes[k] = from_right(right, from_left(left, y[k]))
     positions = geometry.start[:, depth_axis]
     step = float(np.median(np.diff(np.unique(positions)))) if len(positions) > 1 else 1.0
     targets = np.arange(A.domain[depth_axis], dtype=np.float64)
@@ -180,12 +181,11 @@ def _averaged(spline: Callable[[Float64], Float64], targets: Float64, width: flo
     return matrix
 
 
-def _apply(matrix: Float64, images: Tensor, dim: int) -> Tensor:
-    """Multiply along rows (-2) or columns (-1), unless nothing would change."""
+def _factor(matrix: Float64, like: Tensor) -> Tensor | None:
+    """Return the matrix on the device of the images, None where it would change nothing."""
     if matrix.shape[0] == matrix.shape[1] and np.abs(matrix - np.eye(len(matrix))).max() < 1e-6:
-        return images
-    factor = torch.from_numpy(matrix).to(images)
-    return factor @ images if dim == -2 else images @ factor.T
+        return None
+    return torch.from_numpy(matrix).to(like)
 
 
 def _distinct(positions: Float64) -> tuple[Float64, Float64]:

@@ -7,6 +7,7 @@ is plain pydantic.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -16,26 +17,83 @@ from pydantic import Field, model_validator
 
 from medrecon import methods
 from medrecon.core.errors import UsageError
+from medrecon.core.hounsfield import HIGHEST_KEV, LOWEST_KEV
 from medrecon.core.provenance import hash_of
 from medrecon.core.reading import Positive
 from medrecon.core.settings import Config, parse, parse_value, read_yaml
 from medrecon.surface.settings import SurfaceConfig
 
 Point = tuple[float, float, float]
+#: What is used where the user names neither a preset nor a configuration, by the kind of scan.
+DEFAULT_PRESETS: Mapping[str, str] = {"slices": "fast", "projections": "cbct-fast"}
 
 
 class GridConfig(Config):
     """The output grid."""
 
     spacing_mm: Positive | tuple[Positive, Positive, Positive] | None = Field(
-        None, description="voxel size: one number, or slice, row, column; the finest in-plane spacing where not given"
+        None,
+        description="voxel size: one number, or slice, row, column; where not given, the finest in-plane spacing of slices, "
+        "or the detector's pixel as it appears at the isocentre",
     )
     axes: Literal["scanner", "patient"] = Field(
-        "scanner", description="scanner: along the images' rows, columns and normal; patient: along left, back and head"
+        "scanner",
+        description="of slices; scanner: along the images' rows, columns and normal; patient: along left, back and head, "
+        "as projections always are",
     )
     region_lps_mm: tuple[Point, Point] | None = Field(
         None, description="two opposite corners (x, y, z) of a region of interest, LPS mm"
     )
+
+
+class ProjectionConfig(Config):
+    """How detector values become line integrals; slices do not look here."""
+
+    open_beam: Positive | None = Field(None, description="counts in air, for scans of counts that bring no open-beam image")
+    dark: float = Field(0.0, ge=0, allow_inf_nan=False, description="counts without a beam, for the same scans")
+    bad_pixels: bool = Field(False, description="find detector pixels that answer unlike their neighbours, and leave them out")
+    scatter: float = Field(
+        0.0, ge=0, lt=1, description="scatter to take off, as a share of the faintest percent of each view; 0: none"
+    )
+    beam_hardening: tuple[float, ...] = Field(
+        (), description="polynomial without constant that turns measured line integrals into those of one energy; empty: none"
+    )
+    rings: Literal["none", "sorting", "large"] = Field(
+        "none", description="stripes to take out of the sinograms: thin ones (sorting), or wide ones too (large, slow)"
+    )
+    axis: Literal["as-read", "auto", "find"] | Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        "as-read",
+        description="where the axis of rotation appears: as the files say; found from opposite views (find); found where the "
+        "beam is parallel and there are such views (auto); or a detector column, counted from 0",
+    )
+
+
+class Sample(Config):
+    """A ball of known material in the reconstructed volume."""
+
+    centre_lps_mm: Point
+    radius_mm: Positive
+    hounsfield: float = Field(allow_inf_nan=False, description="what it should measure: water 0, air -1000")
+
+
+class HounsfieldConfig(Config):
+    """What attenuation means in Hounsfield units; without any of these the result stays attenuation per mm."""
+
+    scanner: bool = Field(True, description="take water's value from the files, where they carry it")
+    water_per_mm: Positive | None = Field(None, description="attenuation of water in this spectrum, 1/mm")
+    air_per_mm: float = Field(0.0, allow_inf_nan=False, description="attenuation of air beside it")
+    effective_kev: float | None = Field(
+        None, ge=LOWEST_KEV, le=HIGHEST_KEV, description="effective energy instead, keV: pure water's value is taken"
+    )
+    samples: tuple[Sample, ...] = Field((), description="known materials to measure instead: water, or water and air, or more")
+
+    @model_validator(mode="after")
+    def check_one_source(self) -> Self:
+        """Refuse two contradicting sources of one value."""
+        given = [name for name in ("water_per_mm", "effective_kev", "samples") if getattr(self, name)]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} say the same thing twice: give one of them")
+        return self
 
 
 class ReconstructionConfig(Config):
@@ -47,6 +105,8 @@ class ReconstructionConfig(Config):
         "auto", description="auto: the fast path where the slices allow it; general: any pose; both give the same numbers"
     )
     grid: GridConfig = GridConfig()
+    projections: ProjectionConfig = ProjectionConfig()
+    hounsfield: HounsfieldConfig = HounsfieldConfig()
     surfaces: tuple[SurfaceConfig, ...] = Field((SurfaceConfig(),), description="surfaces to extract; may be empty")
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = Field("auto", description="auto, cpu or cuda:N")
     seed: int = Field(0, ge=0, description="of everything random; recorded")
@@ -85,15 +145,54 @@ def load_preset(name: str) -> dict[str, Any]:
         return _mapping(read_yaml(path), f"preset {name}")
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the user chose, before it is known what was measured and which preset lies below.
+
+    Parameters
+    ----------
+    preset : str, optional
+    file : Path, optional
+    assignments : tuple of str
+
+    Raises
+    ------
+    UsageError
+        Where the choice fits no kind of scan.
+    """
+
+    preset: str | None = None
+    file: Path | None = None
+    assignments: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        errors = [error for error in map(self._refusal, DEFAULT_PRESETS) if error is not None]
+        if len(errors) == len(DEFAULT_PRESETS):
+            raise errors[0]
+
+    def config(self, kind: str) -> ReconstructionConfig:
+        """Return the configuration for ``slices`` or ``projections``; raise as `load_config` does."""
+        return load_config(self.preset or DEFAULT_PRESETS[kind], self.file, self.assignments)
+
+    def _refusal(self, kind: str) -> UsageError | None:
+        try:
+            self.config(kind)
+        except UsageError as error:
+            return error
+        return None
+
+
 def load_config(preset: str | None = None, file: Path | None = None, assignments: tuple[str, ...] = ()) -> ReconstructionConfig:
     """Build the configuration from a preset, a YAML file over it, and ``a.b=value`` assignments over both.
+
+    Without a preset it is the one of slices; `Choice` waits until it is known what was measured.
 
     Raises
     ------
     UsageError
         ``ARG-NAME``, ``CFG-FILE`` or ``CFG-VALUE``, naming the setting.
     """
-    data = load_preset(preset or "fast")
+    data = load_preset(preset or DEFAULT_PRESETS["slices"])
     if file is not None:
         data = _merged(data, _mapping(read_yaml(file), file.name))
     for assignment in assignments:

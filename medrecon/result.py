@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from medrecon import writers
 from medrecon.core.errors import OutputError, UsageError
+from medrecon.core.field_of_view import geometry_summary
 from medrecon.core.findings import Finding, Verdict, judge
 from medrecon.core.mesh import Surface
 from medrecon.core.progress import Tick, silent
+from medrecon.core.projections import ProjectionScan
 from medrecon.core.provenance import RESEARCH_LABEL, Provenance, hash_of
 from medrecon.core.scans import SliceScan
 from medrecon.core.volume import Volume
@@ -45,8 +47,8 @@ class Result:
     quality : Quality
         Residual, coverage, what was inferred.
     provenance : Provenance
-    scan : SliceScan
-        What was measured, as it went in.
+    scan : SliceScan or ProjectionScan
+        What was measured, as the method saw it: projections as line integrals.
     findings : tuple of Finding
         What was noticed on the way, beside the findings of the scan and of the quality.
     metrics : mapping
@@ -57,7 +59,7 @@ class Result:
     surfaces: tuple[Surface, ...]
     quality: Quality
     provenance: Provenance
-    scan: SliceScan
+    scan: SliceScan | ProjectionScan
     findings: tuple[Finding, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
 
@@ -127,24 +129,33 @@ class Result:
         return {"report": folder / REPORT_NAME}
 
     def _write_maps(self, folder: Path) -> dict[str, Path]:
-        from medrecon.quality.maps import coverage_volume, residual_volume
+        from medrecon.quality.maps import coverage_volume
 
-        maps = {
-            "coverage": coverage_volume(self.volume, self.quality),
-            "residual": residual_volume(self.volume, self.scan, self.quality),
-        }
+        maps = {"coverage": coverage_volume(self.volume, self.quality), "residual": self._residual_volume()}
         for name, values in maps.items():
             writers.get("nifti").write(values, folder / f"{name}.nii.gz", self._context())
         return {name: folder / f"{name}.nii.gz" for name in maps}
+
+    def _residual_volume(self) -> Volume:
+        if isinstance(self.scan, SliceScan):
+            from medrecon.quality.maps import residual_volume
+
+            return residual_volume(self.volume, self.scan, self.quality)
+        from medrecon.quality.projection_maps import projection_residual_volume
+
+        return projection_residual_volume(self.volume, self.scan, self.quality)
 
     def _context(self) -> writers.WriteContext:
         return write_context(self.scan, self.provenance.method, self.provenance.config_hash, str(self.verdict))
 
 
-def write_context(scan: SliceScan, method: str, config_hash: str, verdict: str) -> writers.WriteContext:
+def write_context(scan: SliceScan | ProjectionScan, method: str, config_hash: str, verdict: str) -> writers.WriteContext:
     """Hand over what decides new UIDs: whatever decides the result, the configuration and how the scan was read."""
-    poses = scan.poses
-    settings = [config_hash, poses.thickness_mm.tolist(), poses.profile.kind, poses.profile.table, scan.allowed]
+    if isinstance(scan, ProjectionScan):
+        settings: list[object] = [config_hash, scan.views.digest, scan.allowed]
+    else:
+        poses = scan.poses
+        settings = [config_hash, poses.thickness_mm.tolist(), poses.profile.kind, poses.profile.table, scan.allowed]
     return writers.WriteContext(method=method, settings_hash=hash_of(settings), verdict=verdict, source=scan.source)
 
 
@@ -176,9 +187,12 @@ def _make(folder: Path) -> None:
         ) from error
 
 
-def _input(scan: SliceScan) -> dict[str, Any]:
+def _input(scan: SliceScan | ProjectionScan) -> dict[str, Any]:
+    if isinstance(scan, ProjectionScan):
+        return _projections(scan)
     poses = scan.poses
     return {
+        "kind": "slices",
         "modality": scan.source.modality,
         "slices": len(poses),
         "image_shape": list(poses.image_shape),
@@ -187,6 +201,19 @@ def _input(scan: SliceScan) -> dict[str, Any]:
         "depths_mm": [round(float(d), 4) for d in poses.depths_mm],
         "profile": poses.profile.kind,
         "quantity": str(scan.quantity),
+        "instances": [instance.sop_instance_uid for instance in scan.source.instances],
+        "allowed": list(scan.allowed),
+    }
+
+
+def _projections(scan: ProjectionScan) -> dict[str, Any]:
+    return {
+        "kind": "projections",
+        "modality": scan.source.modality,
+        "geometry": geometry_summary(scan.views),
+        "geometry_hash": scan.views.digest,
+        "measures": str(scan.measures),
+        "measured_share": 1.0 if scan.measured is None else float(scan.measured.mean()),
         "instances": [instance.sop_instance_uid for instance in scan.source.instances],
         "allowed": list(scan.allowed),
     }

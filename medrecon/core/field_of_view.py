@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from medrecon.core.errors import UsageError
 from medrecon.core.findings import Finding, Verdict
 from medrecon.core.grid import Float64, Grid
+from medrecon.core.output_grid import Region, within_region
+from medrecon.core.projections import covered_arc_rad
 from medrecon.core.views import ViewGeometry
 
 
@@ -28,22 +33,69 @@ def field_of_view_radius_mm(views: ViewGeometry) -> float:
     return float(np.median(distance.max(axis=1)))
 
 
-def recommended_grid(views: ViewGeometry, spacing_mm: float | None = None) -> Grid:
-    """Return an isotropic grid along the patient's axes that holds the field of view.
+def recommended_grid(
+    views: ViewGeometry, spacing_mm: float | tuple[float, float, float] | None = None, region_lps_mm: Region | None = None
+) -> Grid:
+    """Return a grid along the patient's axes that holds the field of view.
 
     Parameters
     ----------
     views : ViewGeometry
-    spacing_mm : float, optional
+    spacing_mm : float or (slice, row, column), optional
         `recommended_spacing_mm` where not given.
+    region_lps_mm : ((x, y, z), (x, y, z)), optional
+        Two opposite corners; the grid keeps the voxels whose centres lie in this box.
+
+    Raises
+    ------
+    UsageError
+        ``GRID-SPACING`` for a spacing that is not positive and finite.
+    GeometryError
+        ``GRID-REGION`` for a region outside the field of view.
     """
-    spacing = recommended_spacing_mm(views) if spacing_mm is None else float(spacing_mm)
-    across = max(1, round(2 * field_of_view_radius_mm(views) / spacing))
-    low, high = _seen_along_axis_mm(views)
-    along = max(1, round((high - low) / spacing))
+    spacing = _spacing(views, spacing_mm)
+    across, (low, high) = 2 * field_of_view_radius_mm(views), _seen_along_axis_mm(views)
+    slices, rows, columns = (max(1, round(float(size))) for size in np.array([high - low, across, across]) / spacing)
     centre = np.array([views.isocentre[0], views.isocentre[1], (low + high) / 2])
-    origin = centre - (np.array([across, across, along]) - 1) / 2 * spacing
-    return Grid.from_parts((along, across, across), (spacing, spacing, spacing), origin)
+    origin = centre - (np.array([columns, rows, slices]) - 1) / 2 * spacing[::-1]
+    grid = Grid.from_parts((slices, rows, columns), spacing, origin)
+    return grid if region_lps_mm is None else within_region(grid, _sorted(region_lps_mm))
+
+
+def geometry_summary(views: ViewGeometry) -> dict[str, Any]:
+    """Return what a person wants to know of a geometry, as plain data: the same in ``inspect --json`` and ``run.json``."""
+    grid, diverging = recommended_grid(views), not views.is_parallel
+    low, high = _seen_along_axis_mm(views)
+    sid, sdd, magnification = (
+        float(np.median(one)) for one in (views.source_isocentre_mm, views.source_detector_mm, views.magnification)
+    )
+    return {
+        "beam": beam_of(views),
+        "views": len(views),
+        "arc_deg": round(float(np.degrees(covered_arc_rad(views))), 3),
+        "source_isocentre_mm": sid if diverging else None,
+        "source_detector_mm": sdd if diverging else None,
+        "magnification": magnification,
+        "detector": list(views.detector.shape),
+        "pixel_mm": list(views.detector.pitch_mm),
+        "curve_radius_mm": views.detector.curve_radius_mm,
+        "offset_mm": [float(v) for v in np.median(views.piercing_mm, axis=0)],
+        "isocentre_lps_mm": [float(v) for v in views.isocentre],
+        "field_of_view_mm": {"radius": field_of_view_radius_mm(views), "low_z": low, "high_z": high},
+        "recommended_spacing_mm": recommended_spacing_mm(views),
+        "recommended_shape": list(grid.shape),
+    }
+
+
+def beam_of(views: ViewGeometry) -> str:
+    """Name the kind of beam: parallel, fan, cone or helical."""
+    if views.is_parallel:
+        return "parallel"
+    along = np.asarray(views.sources_lps_mm) @ views.axis
+    row_mm = views.detector.pitch_mm[0] / float(np.median(views.magnification))
+    if len(views) > 2 and np.ptp(along) > max(row_mm, 1e-3) * 2:
+        return "helical"
+    return "fan" if views.detector.shape[0] == 1 else "cone"
 
 
 def judge_field_of_view(views: ViewGeometry, grid: Grid) -> tuple[Finding, ...]:
@@ -78,3 +130,17 @@ def _seen_along_axis_mm(views: ViewGeometry) -> tuple[float, float]:
     if views.sources_lps_mm is not None:
         z = views.sources_lps_mm[:, 2] + (z - views.sources_lps_mm[:, 2]) / views.magnification
     return float(z.min()), float(z.max())
+
+
+def _spacing(views: ViewGeometry, wanted: float | tuple[float, float, float] | None) -> Float64:
+    """Spacing (slice, row, column), checked."""
+    given = np.asarray(recommended_spacing_mm(views) if wanted is None else wanted, dtype=np.float64)
+    if given.shape not in ((), (3,)) or not (np.isfinite(given).all() and given.min() > 0):
+        raise UsageError("GRID-SPACING", f"the voxel spacing must be one or three positive numbers, not {wanted}")
+    return np.broadcast_to(given, 3).astype(np.float64)
+
+
+def _sorted(region: Region) -> Region:
+    """Two opposite corners as the lowest and the highest one."""
+    low, high = np.sort(np.asarray(region, dtype=np.float64), axis=0).tolist()
+    return (low[0], low[1], low[2]), (high[0], high[1], high[2])

@@ -72,7 +72,32 @@ def plan_grid(
     slices, rows, columns = (int(n) for n in np.maximum(last - first + 1, 1))
     origin = directions @ (anchor + (first + 0.5) * spacing)
     grid = Grid.from_parts((slices, rows, columns), spacing, origin, directions)
-    return grid if region_lps_mm is None else _crop(grid, region_lps_mm)
+    return grid if region_lps_mm is None else within_region(grid, region_lps_mm)
+
+
+def within_region(grid: Grid, region: Region) -> Grid:
+    """Keep the voxels whose centres lie in a box of patient space.
+
+    Raises
+    ------
+    GeometryError
+        ``GRID-REGION`` where there is none, with how far the grid reaches.
+    """
+    low, high = np.asarray(region, dtype=np.float64).reshape(2, 3)
+    corners = grid.to_index(np.array(list(itertools.product(*zip(low, high, strict=True)))))
+    first = np.maximum(np.ceil(corners.min(axis=0) - _SLACK), 0)
+    last = np.minimum(np.floor(corners.max(axis=0) + _SLACK), np.asarray(grid.shape) - 1)
+    if not np.isfinite(corners).all() or (low > high).any() or (last < first).any():
+        scanned = grid.corners_lps_mm()
+        reach = f"{_rounded(scanned.min(axis=0))} to {_rounded(scanned.max(axis=0))}"
+        raise GeometryError(
+            "GRID-REGION",
+            f"the region {low.tolist()} to {high.tolist()} mm (LPS) holds no voxel of the scanned volume",
+            f"The scan reaches from {reach} mm.",
+        )
+    start_slice, start_row, start_column = (int(n) for n in first)
+    slices, rows, columns = (int(n) for n in last - first + 1)
+    return grid.crop((start_slice, start_row, start_column), (slices, rows, columns))
 
 
 def grid_bytes(grid: Grid, bytes_per_voxel: int = 4) -> int:
@@ -105,25 +130,6 @@ def _slab_corners_lps_mm(poses: SlicePoses) -> Float64:
     ones = np.ones((len(poses), 8, 1))
     corners: Float64 = np.einsum("nij,nkj->nki", poses.to_lps_mm[:, :3], np.concatenate([depth[..., None], pixels, ones], axis=2))
     return corners
-
-
-def _crop(grid: Grid, region: Region) -> Grid:
-    """Keep the voxels whose centres lie in a box of patient space."""
-    low, high = np.asarray(region, dtype=np.float64).reshape(2, 3)
-    corners = grid.to_index(np.array(list(itertools.product(*zip(low, high, strict=True)))))
-    first = np.maximum(np.ceil(corners.min(axis=0) - _SLACK), 0)
-    last = np.minimum(np.floor(corners.max(axis=0) + _SLACK), np.asarray(grid.shape) - 1)
-    if not np.isfinite(corners).all() or (low > high).any() or (last < first).any():
-        scanned = grid.corners_lps_mm()
-        reach = f"{_rounded(scanned.min(axis=0))} to {_rounded(scanned.max(axis=0))}"
-        raise GeometryError(
-            "GRID-REGION",
-            f"the region {low.tolist()} to {high.tolist()} mm (LPS) holds no voxel of the scanned volume",
-            f"The scan reaches from {reach} mm.",
-        )
-    start_slice, start_row, start_column = (int(n) for n in first)
-    slices, rows, columns = (int(n) for n in last - first + 1)
-    return grid.crop((start_slice, start_row, start_column), (slices, rows, columns))
 
 
 def _rounded(point: Float64) -> list[float]:

@@ -18,6 +18,11 @@ from medrecon.core.source import Source
 from medrecon.core.views import ViewGeometry
 
 _SHORTEST_ARC_RAD = np.pi * (1 - 1e-3)
+_FEWEST_OF_NEEDED = 0.25  # of the views that sample the field of view fully; below it streaks are seen
+_LARGEST_LINE_INTEGRAL = 20.0  # exp(-20) is one photon in half a billion
+_EDGE_COLUMNS = 3
+_TRUNCATED_ABOVE = 0.02  # of the largest line integral
+_TRUNCATED_VIEWS = 0.05
 
 
 class Measured(StrEnum):
@@ -103,6 +108,56 @@ def judge_arc(views: ViewGeometry) -> tuple[Finding, ...]:
     fact = f"{len(views)} views span {np.degrees(arc):.1f} degrees, a volume needs 180 and the fan angle: limited angle"
     hint = "Analytic methods will streak; use an iterative method, and do not measure along the unseen direction."
     return (Finding("PRJ-FEW", Verdict.WARN, fact, {"arc_deg": float(np.degrees(arc)), "views": len(views)}, hint=hint),)
+
+
+def judge_sampling(views: ViewGeometry) -> tuple[Finding, ...]:
+    """Warn where the views are so far apart that streaks between them are as wide as many voxels.
+
+    Full sampling of a field of view that is n columns wide takes n pi / 2 views a turn (Crowther 1970, Proc. R. Soc.
+    Lond. A 317, 319).
+    """
+    turns = max(covered_arc_rad(views) / (2 * np.pi), 1e-6)
+    needed = views.detector.shape[1] * np.pi / 2
+    if len(views) / turns >= _FEWEST_OF_NEEDED * needed:
+        return ()
+    fact = f"{len(views)} views; {round(needed * turns)} would sample the field of view fully: streaks between views"
+    hint = "Use the preset cbct-sparse-view, or larger voxels; filtered back projection streaks."
+    return (Finding("PRJ-SPARSE", Verdict.WARN, fact, {"views": len(views), "needed": round(needed * turns)}, hint=hint),)
+
+
+def judge_line_integrals(scan: ProjectionScan) -> tuple[Finding, ...]:
+    """Find line integrals of nothing, of more than X-rays can pass, and rows that end inside the object."""
+    largest, smallest = float(scan.pixels.max()), float(scan.pixels.min())
+    if largest - smallest < 1e-6 * max(abs(largest), 1.0):
+        fact = f"every line integral is {largest:.4g}: there is nothing to reconstruct"
+        return (Finding("PRJ-EMPTY", Verdict.REFUSED, fact, {"value": largest}, hint="Are these the projections of the scan?"),)
+    found = []
+    if largest > _LARGEST_LINE_INTEGRAL:
+        fact = f"the largest line integral is {largest:.4g}: no X-rays pass more than {_LARGEST_LINE_INTEGRAL:g}"
+        hint = "Are these counts, or another unit? Say so in the scan's file, else the scale is wrong."
+        found.append(Finding("PRJ-SCALE", Verdict.WARN, fact, {"largest": largest}, hint=hint))
+    return (*found, *_judge_truncation(scan.pixels, largest))
+
+
+def _judge_truncation(pixels: NDArray[np.float32], largest: float) -> tuple[Finding, ...]:
+    edges = (np.abs(pixels[:, :, columns]).mean(axis=(1, 2)) for columns in (np.s_[:_EDGE_COLUMNS], np.s_[-_EDGE_COLUMNS:]))
+    cut = np.logical_or(*(edge > _TRUNCATED_ABOVE * largest for edge in edges))
+    share = float(cut.mean())
+    if share <= _TRUNCATED_VIEWS:
+        return ()
+    fact = f"in {share:.0%} of the views the object reaches beyond the detector: values near the rim are inferred"
+    hint = "Do not read values near the rim of the field of view; a level shift of the whole is possible."
+    return (Finding("PRJ-TRUNCATED", Verdict.WARN, fact, {"views_share": share}, hint=hint),)
+
+
+def without_impossible_values(scan: ProjectionScan) -> ProjectionScan:
+    """Return the scan with values that cannot be measurements marked as not measured."""
+    usable = np.isfinite(scan.pixels)
+    if scan.measures is not Measured.LINE_INTEGRALS:
+        usable &= scan.pixels >= 0
+    if scan.measured is not None:
+        usable &= scan.measured
+    return replace(scan, pixels=np.where(usable, scan.pixels, np.float32(0)), measured=np.asarray(usable, dtype=np.bool_))
 
 
 def covered_arc_rad(views: ViewGeometry) -> float:

@@ -43,6 +43,8 @@ class Provenance:
     started_utc : str
         ISO 8601.
     seconds : mapping of stage to seconds
+    calibration : mapping
+        How attenuation became Hounsfield units; empty where nothing was converted.
     """
 
     series_id: str
@@ -61,6 +63,7 @@ class Provenance:
     versions: Mapping[str, str] = field(default_factory=dict)
     started_utc: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
+    calibration: Mapping[str, Any] = field(default_factory=dict)
     label: str = RESEARCH_LABEL
 
     def as_json(self) -> dict[str, Any]:

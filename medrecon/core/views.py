@@ -8,6 +8,7 @@ of the detector, everywhere and for every constructor.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -521,6 +522,14 @@ class ViewGeometry:
         if self.is_curved:
             raise GeometryError("PRJ-GEOM", "the projection onto a curved detector is not a matrix", "Use project().")
         return projection.matrices(self)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over all numbers of the geometry."""
+        numbers = [getattr(self, name) for name in ("centres_lps_mm", "u", "v", "sources_lps_mm", "ray_directions")]
+        panel = repr((self.detector.shape, self.detector.pitch_mm, self.detector.curve_radius_mm, self.left_handed))
+        content = b"".join(b"-" if array is None else array.tobytes() for array in (*numbers, self.isocentre))
+        return hashlib.sha256(panel.encode() + content).hexdigest()
 
     # -- derived geometries ------------------------------------------------------------------------------------------
 

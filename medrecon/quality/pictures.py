@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from medrecon.core.grid import Float64, Grid
+from medrecon.core.projections import ProjectionScan
 from medrecon.core.scans import SlicePoses, SliceScan
 from medrecon.core.volume import Quantity, Volume
 
@@ -132,6 +133,23 @@ def view_of(directions: Float64, plane: Plane) -> View:
     sides = Sides(left=letter(-right), right=letter(right), top=letter(-down), bottom=letter(down))
     through, flip_down, flip_right = (sign < 0 for sign in signs)
     return View(plane, (axes[0], axes[1], axes[2]), (through, flip_down, flip_right), sides)
+
+
+def window_for(scan: SliceScan | ProjectionScan, volume: Volume) -> Window:
+    """Choose what is black and white in a result."""
+    return window_of(scan) if isinstance(scan, SliceScan) else window_of_volume(volume)
+
+
+def window_of_volume(volume: Volume) -> Window:
+    """Choose what is black and white in a volume: soft tissue for Hounsfield units, else all but the extreme values."""
+    if volume.quantity is Quantity.HOUNSFIELD:
+        return Window(*_BRAIN_AND_SOFT_TISSUE)
+    stride = max(1, round((volume.voxels.size / 1e6) ** (1 / 3)))
+    every = (slice(None, None, stride),) * 3
+    values = volume.voxels[every] if volume.seen is None else volume.voxels[every][volume.seen[every]]
+    values = values[np.isfinite(values)]
+    low, high = (float(v) for v in np.percentile(values, (1.0, 99.8))) if values.size else (0.0, 1.0)
+    return Window(low, high if high > low else low + 1.0)
 
 
 def window_of(scan: SliceScan) -> Window:

@@ -28,6 +28,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"methods", "quality"}),
     frozenset({"config", "device"}),
     frozenset({"result"}),
+    frozenset({"steps"}),
     frozenset({"pipeline", "training", "simulate", "simulate_projections"}),
     frozenset({"run", "preview", "export"}),
     frozenset({"console"}),
@@ -118,7 +119,7 @@ def test_the_wheel_holds_every_package() -> None:
 
 
 CODE = re.compile(
-    r'"((?:ARG|BATCH|CFG|CMD|COV|DCM|DEV|GRID|IMG|INP|LED|MEM|NAP|NII|OUT|PRJ|PROFILE|RES|RUN|SCAN|SRF|TRF|TRU|MET|ID|SLC|PROV|VOL|XRAY|ZIP)-[A-Z0-9-]+)"'
+    r'"((?:ARG|BATCH|CFG|CMD|COV|DCM|DEV|GRID|HU|IMG|INP|LED|MEM|NAP|NII|OUT|PRJ|PROFILE|RES|RUN|SCAN|SRF|TRF|TRU|MET|ID|SLC|PROV|VOL|XRAY|ZIP)-[A-Z0-9-]+)"'
 )
 
 

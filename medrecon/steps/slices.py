@@ -1,0 +1,60 @@
+"""Posed slices on their way to a volume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from medrecon.config import ReconstructionConfig
+from medrecon.core.findings import Finding
+from medrecon.core.grid import Grid
+from medrecon.core.output_grid import plan_grid
+from medrecon.core.scans import SliceScan
+from medrecon.core.volume import Volume
+from medrecon.device import Device
+from medrecon.steps.job import Finished, Job, check_memory, marked
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from medrecon.operators.slice_sampler import SliceSampler
+    from medrecon.quality.assess import Quality
+
+
+@dataclass(frozen=True, eq=False)
+class SliceJob(Job):
+    """Slices, their forward model and the grid over everything that they have looked at."""
+
+    scan: SliceScan
+    grid: Grid
+    A: SliceSampler
+    y: Tensor
+    findings: tuple[Finding, ...] = ()
+
+    @classmethod
+    def prepare(cls, scan: SliceScan | Volume, config: ReconstructionConfig, where: Device) -> Self:
+        """Plan the output grid, check the memory, build the forward model.
+
+        The planes of a volume are taken as slices along its widest spacing.
+        """
+        import torch
+
+        from medrecon.operators.slice_sampler import SliceSampler
+
+        slices = scan if isinstance(scan, SliceScan) else SliceScan.from_volume(scan, axis=int(np.argmax(scan.spacing_mm)))
+        grid = plan_grid(slices.poses, config.grid.spacing_mm, config.grid.axes, config.grid.region_lps_mm)
+        check_memory(grid, slices.pixels.size)
+        A = SliceSampler(slices.poses, grid, measured=slices.measured, stack=slices.stack, path=config.path)
+        return cls(slices, grid, A, torch.tensor(slices.pixels, device=where.name))
+
+    def assess(self, x: Tensor) -> Quality:
+        """Slice the volume again, and map what lies between slices and what no slice saw."""
+        from medrecon.quality.assess import assess
+
+        return assess(self.A, self.y, x)
+
+    def finish(self, x: Tensor, quality: Quality) -> Finished:
+        """Return the volume in the unit of the slices."""
+        return Finished(marked(x.cpu().numpy(), quality, self.grid, self.scan, self.scan.quantity))

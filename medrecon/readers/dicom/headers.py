@@ -19,6 +19,7 @@ from medrecon.core.errors import DicomError
 from medrecon.core.findings import Finding, Verdict
 from medrecon.core.reading import ListedFile, ReadOptions, Skipped
 from medrecon.readers.dicom import mosaic, traits
+from medrecon.readers.dicom.repeated import Repeated
 from medrecon.readers.dicom.tags import Tags, flatten, items_of, parse, shown
 from medrecon.safety.gate import GatedFile
 
@@ -161,8 +162,10 @@ class Contents:
     elements: Mapping[int, Any] = field(default_factory=dict, repr=False)
 
 
-def contents_of(gated: GatedFile, listed: ListedFile, byte_count: int, options: ReadOptions) -> Contents | Skipped:
-    """Take from a gated file of `byte_count` bytes what its series needs.
+def contents_of(
+    gated: GatedFile, listed: ListedFile, byte_count: int, options: ReadOptions, repeated: Repeated
+) -> Contents | Skipped:
+    """Take from a gated file of `byte_count` bytes what its series needs; `repeated` remembers the files before it.
 
     Raises
     ------
@@ -176,9 +179,10 @@ def contents_of(gated: GatedFile, listed: ListedFile, byte_count: int, options: 
     if reason:
         return Skipped(listed.number, reason, "DCM-OTHER")
     file = stored_file(gated, listed, byte_count, tags, sop_class)
-    known = Contents(file, series_key(tags), tags.integer_of("SeriesNumber"), elements=inheritable(header))
+    elements = repeated.kept(tags.elements, _is_inheritable)
+    known = Contents(file, repeated.once(series_key, tags), tags.integer_of("SeriesNumber"), elements=elements)
     try:
-        images = _images(file, header, tags, options)
+        images = _images(file, header, tags, options, repeated)
     except DicomError as error:
         return replace(
             known, findings=(Finding(error.code, Verdict.REFUSED, error.fact, {"file": listed.number}, hint=error.hint),)
@@ -235,16 +239,16 @@ def _word(text: str) -> str:
     return text if len(text) <= 16 and text.isascii() and text.isalnum() and text.isupper() else ""
 
 
-def _images(file: StoredFile, header: Dataset, tags: Tags, options: ReadOptions) -> tuple[Image, ...]:
+def _images(file: StoredFile, header: Dataset, tags: Tags, options: ReadOptions, repeated: Repeated) -> tuple[Image, ...]:
     if "PerFrameFunctionalGroupsSequence" in header:
-        return tuple(_image(file, frame, one, options) for frame, one in enumerate(_frame_tags(file, header)))
+        return tuple(_image(file, frame, one, options, repeated) for frame, one in enumerate(_frame_tags(file, header)))
     if file.layout.frames > 1:
         raise DicomError(
             "DCM-TAG",
             f"{shown('PerFrameFunctionalGroupsSequence')} is missing in file {file.number} of {file.layout.frames} frames.",
             "Nothing says where its frames stand; export the series as single images.",
         )
-    image = _image(file, 0, tags, options)
+    image = _image(file, 0, tags, options, repeated)
     tiles = mosaic.tiles(tags, image.shape)
     return tuple(_tile(image, tile) for tile in tiles) if tiles else (image,)
 
@@ -269,9 +273,9 @@ def _layers(groups: Dataset) -> list[Dataset]:
     return [*directions, *layers]
 
 
-def _image(file: StoredFile, frame: int, tags: Tags, options: ReadOptions) -> Image:
+def _image(file: StoredFile, frame: int, tags: Tags, options: ReadOptions, repeated: Repeated) -> Image:
     shape = (file.layout.rows, file.layout.columns)
-    across, down = _directions(tags)
+    across, down = repeated.once(_directions, tags)
     return Image(
         file=file,
         frame=frame,
@@ -282,10 +286,10 @@ def _image(file: StoredFile, frame: int, tags: Tags, options: ReadOptions) -> Im
         down=down,
         spacing_mm=_pixel_spacing(tags, options),
         thickness_mm=_thickness(tags),
-        scaling=_scaling(tags),
+        scaling=repeated.once(_scaling, tags),
         padding=_padding(tags, file.layout),
-        acquired=_acquired(tags),
-        traits=traits.of_image(tags),
+        acquired=repeated.once(_acquired, tags),
+        traits=traits.of_image(tags, repeated),
     )
 
 
@@ -402,7 +406,7 @@ def _notes(file: StoredFile, tags: Tags, options: ReadOptions) -> list[Finding]:
 
 def inheritable(header: Dataset) -> dict[int, Any]:
     """Keep public elements of moderate size, as raw as they were read, for the header of a derived series."""
-    return {int(tag): element for tag, element in header.items() if _is_inheritable(int(tag), element)}
+    return Repeated().kept({int(tag): element for tag, element in header.items()}, _is_inheritable)
 
 
 def _is_inheritable(tag: int, element: Any) -> bool:  # noqa: ANN401 (raw and converted elements of pydicom)

@@ -40,7 +40,7 @@ def common_header(contents: Sequence[Contents], images: Sequence[Image]) -> dict
 
 def _equal(one: Any, other: Any) -> bool:  # noqa: ANN401 (raw and converted elements of pydicom)
     """Compare elements as they were read; where they stand in their files does not matter."""
-    return other is not None and one.VR == other.VR and one.value == other.value
+    return one is other or (other is not None and one.VR == other.VR and one.value == other.value)
 
 
 def _as_json(values: Dataset) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from medrecon.core.volume import Quantity
 from medrecon.readers.dicom import geometry
 from medrecon.readers.dicom.copies import fingerprints, without_doubles
 from medrecon.readers.dicom.headers import Contents, Image, StoredFile, contents_of
+from medrecon.readers.dicom.repeated import Repeated
 from medrecon.readers.dicom.split import Part, into_parts
 from medrecon.readers.dicom.tags import quiet_library
 from medrecon.safety import gate
@@ -81,8 +82,8 @@ def find(
     """List the volumes in `files` in a stable order, and the files that belong to none."""
     limits = limits or Limits()
     with quiet_library():
-        pool: dict[Hashable, Any] = {}
-        looked = [_pooled(_look_at(file, options, limits), pool) for file in files]
+        repeated = Repeated()
+        looked = [_look_at(file, options, limits, repeated) for file in files]
         contents = [one for one in looked if isinstance(one, Contents)]
         damaged = tuple(one for one in looked if isinstance(one, Damaged))
         parts = into_parts(without_doubles(contents, limits), lambda images: fingerprints(images, limits))
@@ -129,7 +130,7 @@ def _placed(info: SeriesInfo, plan: Plan, findings: Sequence[Finding]) -> Series
     )
 
 
-def _look_at(file: ListedFile, options: ReadOptions, limits: Limits) -> Contents | Skipped | Damaged:
+def _look_at(file: ListedFile, options: ReadOptions, limits: Limits, repeated: Repeated) -> Contents | Skipped | Damaged:
     """Take what is needed from one file; whatever is wrong with it stays its own."""
     data = b""
     try:
@@ -137,21 +138,10 @@ def _look_at(file: ListedFile, options: ReadOptions, limits: Limits) -> Contents
         gated = gate.gate(data, limits)
         if gated is None:
             return Skipped(file.number, "other data", "DCM-OTHER")
-        return contents_of(gated, file, len(data), options)
+        return contents_of(gated, file, len(data), options, repeated)
     except MedreconError as error:
         seen = _OWN_SERIES.search(data, 0, _SEARCHED_BYTES)
         return Damaged(file.number, error.code, error.fact, error.hint, seen.group(1) if seen else b"")
-
-
-def _pooled(one: Contents | Skipped | Damaged, pool: dict[Hashable, Any]) -> Contents | Skipped | Damaged:
-    """Let equal header values of many files share their memory."""
-    if not isinstance(one, Contents):
-        return one
-    return replace(one, elements={tag: _shared(tag, element, pool) for tag, element in one.elements.items()})
-
-
-def _shared(tag: int, element: Any, pool: dict[Hashable, Any]) -> Any:  # noqa: ANN401 (raw and converted elements of pydicom)
-    return pool.setdefault((tag, element.VR, element.value), element) if isinstance(element.value, bytes) else element
 
 
 def _listing_order(part: Part) -> tuple[object, ...]:

@@ -14,7 +14,7 @@ import math
 import struct
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydicom import Dataset, dcmread
 from pydicom.datadict import dictionary_VR, tag_for_keyword
@@ -81,13 +81,20 @@ def parse(gated: GatedFile, number: int) -> Dataset:
         raise DicomError("DCM-PARSE", f"file {number} cannot be parsed ({type(error).__name__}).", _AGAIN) from error
 
 
+class Looked(NamedTuple):
+    """What was seen of a header: elements by tag, None where there was none, and the private blocks if they mattered."""
+
+    values: Mapping[int, object]
+    creators: Mapping[tuple[int, str], int] | None
+
+
 class Tags:
     """The tags of one image.
 
     Parameters
     ----------
     values : Dataset
-        Where to look; see `flatten` for images in several data sets.
+        Where to look; see `flatten` for images in several data sets. `elements` holds them by tag, as raw as they were read.
     number : int
         The file's number, for messages.
     """
@@ -96,11 +103,23 @@ class Tags:
         self.values = values
         self.number = number
         self.odd: set[str] = set()
-        self._elements: Mapping[int, Any] = dict(values.items())
+        self.elements: Mapping[int, Any] = {int(tag): element for tag, element in values.items()}  # pydicom's tags compare slowly
         self._creators: Mapping[tuple[int, str], int] | None = None
+        self._asked: set[int] = set()
 
     def __contains__(self, keyword: str) -> bool:
-        return _tag_of(keyword) in self._elements
+        return self._element(_tag_of(keyword)) is not None
+
+    def looked(self) -> Looked:
+        """Return what was looked at so far, and what stood there."""
+        return Looked({tag: _raw(self.elements.get(tag)) for tag in self._asked}, self._creators)
+
+    def shows(self, looked: Looked) -> bool:
+        """Whether somebody who looked at the same would see the same."""
+        elements = self.elements
+        if any(_raw(elements.get(tag)) != value for tag, value in looked.values.items()):
+            return False
+        return looked.creators is None or looked.creators == self._private()
 
     def need_floats(self, keyword: str, count: int) -> tuple[float, ...]:
         """Return `count` finite numbers; raise ``DCM-TAG`` where they are missing."""
@@ -126,6 +145,8 @@ class Tags:
 
     def numbers_of(self, keyword: str) -> tuple[float, ...]:
         """Return all values of an optional tag, none where they are not all finite."""
+        if keyword not in self:
+            return ()
         try:
             numbers = self._numbers(keyword)
         except DicomError:
@@ -144,6 +165,8 @@ class Tags:
 
     def words_of(self, keyword: str) -> tuple[str, ...]:
         """Return the values of an optional tag as stripped text for comparison, never for a message."""
+        if keyword not in self:
+            return ()
         try:
             value = self._value(keyword)
         except DicomError:
@@ -153,11 +176,9 @@ class Tags:
 
     def private_of(self, group: int, element: int, creator: str) -> object:
         """Return the value of a private tag, None where it is absent or unreadable."""
-        if self._creators is None:
-            self._creators = self._private_blocks()
-        block = self._creators.get((group, creator))
+        block = self._private().get((group, creator))
         tag = 0 if block is None else group << 16 | block << 8 | element
-        if tag not in self._elements:
+        if self._element(tag) is None:
             return None
         try:
             return self.values[tag].value
@@ -174,7 +195,7 @@ class Tags:
     def _value(self, keyword: str) -> object:
         """Return a value as it is: of plain text the bytes are split at once, the rest is converted by pydicom."""
         tag = _tag_of(keyword)
-        element = self._elements.get(tag)
+        element = self._element(tag)
         if element is None:
             return None
         if isinstance(element.value, bytes) and (element.VR or _representation(tag)) in _PLAIN_TEXT:
@@ -185,10 +206,19 @@ class Tags:
         except LIBRARY_ERRORS as error:
             raise self._unreadable(keyword) from error
 
+    def _element(self, tag: int) -> Any:  # noqa: ANN401 (raw and converted elements of pydicom)
+        self._asked.add(tag)
+        return self.elements.get(tag)
+
+    def _private(self) -> Mapping[tuple[int, str], int]:
+        if self._creators is None:
+            self._creators = self._private_blocks()
+        return self._creators
+
     def _private_blocks(self) -> dict[tuple[int, str], int]:
         """Return which block of a private group belongs to whom."""
         blocks = {}
-        for tag, element in self._elements.items():
+        for tag, element in self.elements.items():
             if tag & 0x10000 and 0x10 <= tag & 0xFFFF <= 0xFF:
                 name = element.value.decode("latin-1") if isinstance(element.value, bytes) else str(element.value)
                 blocks[tag >> 16, name.strip(" \0")] = tag & 0xFF
@@ -242,6 +272,10 @@ def _after_meta(data: bytes) -> int:
             12 + int.from_bytes(data[at + 8 : at + 12], "little") if long else 8 + int.from_bytes(data[at + 6 : at + 8], "little")
         )
     return at
+
+
+def _raw(element: Any) -> object:  # noqa: ANN401 (raw and converted elements of pydicom)
+    return None if element is None else (element.VR, element.value)
 
 
 def _nothing(_: logging.LogRecord) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 
+from medrecon.readers.dicom.repeated import Repeated
 from medrecon.readers.dicom.tags import Tags, items_of
 
 #: Words of the standard and of vendors in ImageType, frame type or ComplexImageComponent.
@@ -25,8 +26,14 @@ _POSITION_POINTERS = (0x00209057, 0x00200032, 0x00201041)  # position in the sta
 _GE_COMPONENTS = ("magnitude", "phase", "real", "imaginary")
 
 
-def of_image(tags: Tags) -> dict[str, Hashable]:
+def of_image(tags: Tags, repeated: Repeated) -> dict[str, Hashable]:
     """Return the traits of one image that are present, by name."""
+    taken = _taken(tags)
+    return {**repeated.once(_lasting, tags), **({"taken": taken} if taken else {})}
+
+
+def _lasting(tags: Tags) -> dict[str, Hashable]:
+    """Return the traits that few images of a series differ in; all but the time."""
     is_mr = tags.text_of("Modality") == "MR"
     found: dict[str, Hashable | None] = {
         "component": _component(tags) if is_mr else None,
@@ -46,7 +53,6 @@ def of_image(tags: Tags) -> dict[str, Hashable]:
         "field of view": _first(tags, "ReconstructionDiameter"),
         "image type": _type_words(tags) or None,
         "dimensions": _dimensions(tags) or None,
-        "taken": _taken(tags) or None,
     }
     return {name: value for name, value in found.items() if value is not None}
 
@@ -105,6 +111,8 @@ def _taken(tags: Tags) -> tuple[str, ...]:
 def _dimensions(tags: Tags) -> tuple[float, ...]:
     """Return a frame's dimension indices without the one that counts positions."""
     values = tags.numbers_of("DimensionIndexValues")
+    if not values or "DimensionIndexSequence" not in tags:
+        return ()
     pointers = [item.get("DimensionIndexPointer") for item in items_of(tags.values, "DimensionIndexSequence")]
     if len(pointers) != len(values):
         return ()

@@ -100,14 +100,14 @@ def run(
     progress: Annotated[Style | None, typer.Option(help="How to show progress; rich on a terminal, plain elsewhere.")] = None,
 ) -> None:
     """Reconstruct one study: volume, surfaces, report."""
-    from medrecon.config import load_config
+    from medrecon.config import Choice
     from medrecon.console import tables
     from medrecon.run import Request
     from medrecon.run import run as run_study
 
     assignments = (*(assign or ()), *_given("grid.spacing_mm", spacing), *_given("device", device))
     options = _read_options(allow, input_spacing, thickness, profile, quantity)
-    settings = load_config(preset, config, assignments)
+    settings = Choice(preset, config, assignments)
     request = Request(path, out, settings, series, options, _split(formats), truth, overwrite)
     style = progress or console_progress.default_style()
     with console_progress.shown(style) as report:
@@ -222,20 +222,36 @@ def preview(
 @app.command()
 def simulate(
     volume: Annotated[Path, typer.Argument(help="Volume to measure.")],
-    out: Annotated[Path, typer.Option(help="Folder for the DICOM series.")],
-    kind: Annotated[str, typer.Option("--as", help="slices; projections, stacks and frames come with later issues.")] = "slices",
+    out: Annotated[Path, typer.Option(help="Folder for the DICOM series or the projections.")],
+    kind: Annotated[str, typer.Option("--as", help="slices or projections; stacks and frames come later.")] = "slices",
     thickness: Annotated[float, typer.Option(help="Slice thickness in mm.", min=0.1)] = 5.0,
     gap: Annotated[float, typer.Option(help="Gap between slices in mm.", min=0.0)] = 0.0,
     profile: Profile = None,
-    noise: Annotated[float, typer.Option(help="Standard deviation of added noise, in the volume's unit.", min=0.0)] = 0.0,
+    noise: Annotated[float, typer.Option(help="Of slices: standard deviation of noise, in the volume's unit.", min=0.0)] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+    geometry: Annotated[str | None, typer.Option(help="Of projections: cone, fan, parallel or helical.")] = None,
+    views: Annotated[int | None, typer.Option(help="Of projections: how many; for a helix, in each turn.")] = None,
+    arc: Annotated[float | None, typer.Option(help="Of projections: the arc that they span, degrees.")] = None,
+    photons: Annotated[float | None, typer.Option(help="Of projections: photons a pixel in air; without, no noise.")] = None,
+    form: Annotated[str, typer.Option("--format", help="Of projections: stack (YAML and NPY) or rtk (XML and MHA).")] = "stack",
+    assign: Annotated[
+        list[str] | None, typer.Option("--set", help="Of projections: another setting, such as sid_mm=600 or columns=512.")
+    ] = None,
+    quantity: QuantityOption = None,
 ) -> None:
     """Measure a volume as a scanner would, for tests and training."""
-    later = {"projections": "B (X-ray projections)", "stacks": "D (motion)", "frames": "D (motion)"}
+    later = {"stacks": "D (motion)", "frames": "D (motion)"}
     if kind in later:
         raise _later(f"simulate --as {kind}", later[kind])
+    if kind == "projections":
+        from medrecon.simulate_projections import load_scanner, simulate_projection_file
+
+        given = (*_given("geometry", geometry), *_given("views", views), *_given("arc_deg", arc), *_given("photons", photons))
+        scanner = load_scanner((*(assign or ()), *given, f"seed={seed}"))
+        simulate_projection_file(volume, out, scanner, form, _read_options(quantity=quantity))
+        return
     if kind != "slices":
-        raise UsageError("ARG-NAME", f"cannot simulate {kind[:40]!r}", f"Known: slices, {', '.join(later)}.")
+        raise UsageError("ARG-NAME", f"cannot simulate {kind[:40]!r}", f"Known: slices, projections, {', '.join(later)}.")
     from medrecon.simulate import simulate_file
 
     shape = _read_options(profile=profile).profile

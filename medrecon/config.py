@@ -202,10 +202,15 @@ def load_config(preset: str | None = None, file: Path | None = None, assignments
 
 def load_surface_config(assignments: tuple[str, ...] = ()) -> SurfaceConfig:
     """Build the settings of a surface from ``name=value`` assignments over the defaults; raise as `load_config` does."""
+    return parse(SurfaceConfig, assigned(assignments), "surface settings")
+
+
+def assigned(assignments: tuple[str, ...]) -> dict[str, Any]:
+    """Turn ``name=value`` assignments into plain data; raise `UsageError` (``CFG-VALUE``) for what is none."""
     data: dict[str, Any] = {}
     for assignment in assignments:
         data |= _assigned(assignment)
-    return parse(SurfaceConfig, data, "surface settings")
+    return data
 
 
 def _assigned(assignment: str) -> dict[str, Any]:

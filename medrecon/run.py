@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medrecon import writers
-from medrecon.config import ReconstructionConfig
+from medrecon.config import Choice, ReconstructionConfig
 from medrecon.core.errors import UsageError
 from medrecon.core.mesh import Surface
 from medrecon.core.progress import Reporter, Stages
 from medrecon.core.reading import ReadOptions
 from medrecon.core.scans import SliceScan
-from medrecon.core.volume import Volume
+from medrecon.core.volume import Quantity, Volume
 from medrecon.result import DEFAULT_FORMATS, RECORD_NAME, Result, check_formats
 from medrecon.surface.settings import SurfaceConfig
 
@@ -35,7 +35,8 @@ class Request:
         Results go to ``out/<series id>/``.
     series : str, optional
         Id of the series; needed where there are several usable ones.
-    config : ReconstructionConfig
+    config : ReconstructionConfig or Choice
+        A choice is settled when it is known whether slices or projections were measured.
     options : ReadOptions
     formats : tuple of str
     truth : Path, optional
@@ -45,7 +46,7 @@ class Request:
 
     path: Path
     out: Path
-    config: ReconstructionConfig
+    config: ReconstructionConfig | Choice
     series: str | None = None
     options: ReadOptions = dataclasses.field(default_factory=ReadOptions)
     formats: tuple[str, ...] = DEFAULT_FORMATS
@@ -63,7 +64,7 @@ def run(request: Request, report: Reporter | None = None) -> tuple[Result, dict[
     MedreconError
         Whatever reading, reconstructing and writing refuse.
     """
-    from medrecon.pipeline import reconstruct
+    from medrecon.pipeline import kind_of, reconstruct
     from medrecon.readers import read
 
     _refuse_output_in_input(request)
@@ -72,14 +73,21 @@ def run(request: Request, report: Reporter | None = None) -> tuple[Result, dict[
     scan = read(request.path, request.series, request.options, stages.tick("read"))
     folder = request.out / (scan.source.series_id or "series")
     _refuse_finished(folder, request.overwrite)
-    result = reconstruct(scan, request.config, progress=stages.within("work"))
+    config = request.config.config(kind_of(scan)) if isinstance(request.config, Choice) else request.config
+    result = reconstruct(scan, config, progress=stages.within("work"))
     if request.truth is not None:
         result = with_truth(result, request.truth, request.options)
     return result, result.save(folder, request.formats, stages.tick("write"))
 
 
 def with_truth(result: Result, truth: Path, options: ReadOptions) -> Result:
-    """Compare the result, and plain cubic interpolation beside it, with a volume known to be right."""
+    """Compare the result, and the plainest method beside it (`interpolate`, or `fdk`), with a volume known to be right.
+
+    Raises
+    ------
+    UsageError
+        ``ARG-TRUTH`` where the truth is no volume, or in another unit than the result.
+    """
     from medrecon.pipeline import reconstruct
     from medrecon.quality.truth import compare
     from medrecon.readers import read
@@ -87,15 +95,27 @@ def with_truth(result: Result, truth: Path, options: ReadOptions) -> Result:
     known = read(truth, None, options)
     if not isinstance(known, Volume):
         raise UsageError("ARG-TRUTH", "the truth is a series of slices, not a volume", "Give a NIfTI, NRRD or MetaImage volume.")
+    _refuse_another_unit(result.volume, known)
     ours = compare(result.volume, known)
     metrics = {"psnr_db": ours.psnr_db, "ssim": ours.ssim, "range": ours.data_range}
-    if result.provenance.method != "interpolate" and isinstance(result.scan, SliceScan):
-        plain = ReconstructionConfig.model_validate(
-            dict(result.provenance.config) | {"method": "interpolate", "settings": {}, "surfaces": ()}
-        )
-        cubic = compare(reconstruct(result.scan, plain).volume, known)
-        metrics |= {"cubic_psnr_db": cubic.psnr_db, "cubic_ssim": cubic.ssim}
+    plainest, short = ("interpolate", "cubic") if isinstance(result.scan, SliceScan) else ("fdk", "fdk")
+    if result.provenance.method != plainest:
+        done = {"method": plainest, "settings": {}, "surfaces": (), "projections": {}}  # the scan is corrected already
+        plain = ReconstructionConfig.model_validate(dict(result.provenance.config) | done)
+        beside = compare(reconstruct(result.scan, plain).volume, known)
+        metrics |= {f"{short}_psnr_db": beside.psnr_db, f"{short}_ssim": beside.ssim}
     return dataclasses.replace(result, metrics=metrics)
+
+
+def _refuse_another_unit(volume: Volume, truth: Volume) -> None:
+    """Refuse to compare Hounsfield units with attenuation; a file that does not say is taken at its word."""
+    if Quantity.ARBITRARY in (volume.quantity, truth.quantity) or volume.quantity is truth.quantity:
+        return
+    raise UsageError(
+        "ARG-TRUTH",
+        f"the truth holds {truth.quantity} values, the result {volume.quantity}",
+        "Calibrate the result, such as with --set hounsfield.water_per_mm=0.0206, or give a truth in its unit.",
+    )
 
 
 def _refuse_output_in_input(request: Request) -> None:
@@ -120,13 +140,14 @@ def surface_file(path: Path, out: Path, settings: SurfaceConfig, options: ReadOp
     UsageError
         ``ARG-ENDING`` for an ending that no writer has.
     """
-    from medrecon.pipeline import reconstruct
+    from medrecon.pipeline import kind_of, reconstruct
     from medrecon.readers import read
     from medrecon.surface.extract import make_surface
 
     writer, stages = _writer_for(out), Stages({"read": 0.2, "surface": 0.75, "write": 0.05}, report)
     found = read(path, None, options, stages.tick("read"))
-    volume = found if isinstance(found, Volume) else reconstruct(found, ReconstructionConfig(surfaces=())).volume
+    bare = Choice(assignments=("surfaces=[]",))
+    volume = found if isinstance(found, Volume) else reconstruct(found, bare.config(kind_of(found))).volume
     surface = make_surface(volume, settings, stages.tick("surface"))
     writer.write(surface, out, writers.WriteContext(source=volume.source))
     stages.tick("write")(1.0)

@@ -12,9 +12,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from medrecon.console.progress import write_json
+from medrecon.core.field_of_view import geometry_summary
 from medrecon.core.findings import Finding, Verdict
 from medrecon.core.provenance import RESEARCH_LABEL
 from medrecon.core.reading import Listing, SeriesInfo
+from medrecon.core.scans import SliceScan
 
 if TYPE_CHECKING:
     from medrecon.batch.plan import Plan
@@ -38,7 +40,7 @@ def show_listing(listing: Listing, number: int, total: int) -> None:
     table = Table(
         "series",
         "modality",
-        "slices",
+        "slices, views",
         "matrix",
         "spacing mm",
         "thickness mm",
@@ -51,6 +53,9 @@ def show_listing(listing: Listing, number: int, total: int) -> None:
         table.add_row(*_series_row(series))
     console = _console()
     console.print(table if listing else "No series was found.")
+    projections = [series for series in listing if series.views is not None]
+    if projections:
+        console.print(_geometries(projections))
     for series in listing:
         _show_findings(console, series.findings, series.id)
     if listing.skipped:
@@ -68,8 +73,10 @@ def show_result(result: Result, written: Mapping[str, Path]) -> None:
         "volume", f"{_times(result.volume.grid.shape)} voxels of {_mm(result.volume.spacing_mm)} mm, {result.volume.quantity}"
     )
     table.add_row("method", f"{result.provenance.method} on {result.provenance.device}")
-    table.add_row("residual", f"{quality.residual:.2e} of the measured slices ({quality.residual_rms:.3g} rms)")
-    between = f"{quality.interpolated_share:.1%} between slices, {quality.unseen_share:.1%} not seen"
+    of_slices = isinstance(result.scan, SliceScan)
+    what, inferred = ("slices", "between slices") if of_slices else ("projections", "seen from less than half a turn")
+    table.add_row("residual", f"{quality.residual:.2e} of the measured {what} ({quality.residual_rms:.3g} rms)")
+    between = f"{quality.interpolated_share:.1%} {inferred}, {quality.unseen_share:.1%} not seen"
     table.add_row("coverage", f"{quality.measured_share:.1%} measured, {between}")
     for surface in result.surfaces:
         table.add_row("surface", _surface_words(surface))
@@ -110,15 +117,17 @@ def show_methods(as_json: bool) -> None:
 
 def show_presets(as_json: bool) -> None:
     """List the presets with the configuration that each stands for."""
+    from medrecon import methods
     from medrecon.config import load_config, preset_names
 
     known = {name: load_config(name) for name in preset_names()}
     if as_json:
-        return write_json({name: config.model_dump(mode="json") for name, config in known.items()})
-    table = Table("preset", "method", "path", "settings")
+        inputs = {name: {"input": methods.get(config.method).input} for name, config in known.items()}
+        return write_json({name: inputs[name] | config.model_dump(mode="json") for name, config in known.items()})
+    table = Table("preset", "input", "method", "settings")
     for name, config in known.items():
         settings = "\n".join(f"{key} = {value}" for key, value in config.settings.items())
-        table.add_row(name, config.method, config.path, escape(settings))
+        table.add_row(name, methods.get(config.method).input, config.method, escape(settings))
     _console().print(table)
     return None
 
@@ -154,8 +163,10 @@ def show_summary(summary: Summary, as_json: bool) -> None:
 
 def _series_row(series: SeriesInfo) -> tuple[str, ...]:
     slices, rows, columns = series.shape
-    thickness = "unknown" if series.thickness_mm is None else " to ".join(f"{t:g}" for t in dict.fromkeys(series.thickness_mm))
-    spacing = " x ".join("uneven" if v is None else f"{v:.4g}" for v in series.spacing_mm)
+    of_slices = series.kind != "projections"  # projections have neither a spacing across nor a thickness
+    thickness = ("unknown" if of_slices else "") if series.thickness_mm is None else _to(series.thickness_mm)
+    steps = ("uneven" if v is None else f"{v:.4g}" for v in (series.spacing_mm if of_slices else series.spacing_mm[1:]))
+    spacing = " x ".join(steps)
     return (
         series.id,
         series.modality or series.kind,
@@ -166,6 +177,26 @@ def _series_row(series: SeriesInfo) -> tuple[str, ...]:
         ", ".join(series.parts),
         _verdict(series.verdict),
     )
+
+
+def _geometries(projections: list[SeriesInfo]) -> Table:
+    """Show how projections were taken, and the volume that they can give."""
+    table = Table("series", "beam", "views", "source to axis, detector mm", "field of view mm", "voxel mm", "volume")
+    for series in projections:
+        if series.views is None:
+            continue
+        about = geometry_summary(series.views)
+        field, sid, sdd = about["field_of_view_mm"], about["source_isocentre_mm"], about["source_detector_mm"]
+        table.add_row(
+            series.id,
+            about["beam"],
+            f"{about['views']} over {about['arc_deg']:.4g} degrees",
+            "" if sid is None else f"{sid:.4g}, {sdd:.4g}",
+            f"{2 * field['radius']:.4g} across, {field['high_z'] - field['low_z']:.4g} long",
+            f"{about['recommended_spacing_mm']:.3g}",
+            _times(tuple(about["recommended_shape"])),
+        )
+    return table
 
 
 def _show_findings(console: Console, findings: tuple[Finding, ...], whose: str) -> None:
@@ -182,11 +213,11 @@ def _truth_words(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
         return []
     words = f"{metrics['psnr_db']:.2f} dB PSNR, SSIM {metrics['ssim']:.3f} against the truth"
     rows = [("quality", words)]
-    if "cubic_psnr_db" in metrics:
-        gain = metrics["psnr_db"] - metrics["cubic_psnr_db"]
-        rows.append(
-            ("cubic", f"{metrics['cubic_psnr_db']:.2f} dB PSNR, SSIM {metrics['cubic_ssim']:.3f}: this result is {gain:+.2f} dB")
-        )
+    for plain in ("cubic", "fdk"):
+        if f"{plain}_psnr_db" in metrics:
+            psnr, ssim = metrics[f"{plain}_psnr_db"], metrics[f"{plain}_ssim"]
+            gain = metrics["psnr_db"] - psnr
+            rows.append((plain, f"{psnr:.2f} dB PSNR, SSIM {ssim:.3f}: this result is {gain:+.2f} dB"))
     return rows
 
 
@@ -201,6 +232,10 @@ def _surface_words(surface: Surface) -> str:
 
 def _verdict(verdict: Verdict) -> str:
     return f"[{_COLOURS[verdict]}]{verdict}[/{_COLOURS[verdict]}]"
+
+
+def _to(values: tuple[float, ...]) -> str:
+    return " to ".join(f"{v:g}" for v in dict.fromkeys(values))
 
 
 def _times(shape: tuple[int, ...]) -> str:

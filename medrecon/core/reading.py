@@ -13,9 +13,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from medrecon.core.field_of_view import geometry_summary
 from medrecon.core.findings import Finding, Verdict, judge
 from medrecon.core.profile import ProfileKind
 from medrecon.core.settings import Config
+from medrecon.core.views import ViewGeometry
 from medrecon.core.volume import Quantity
 
 Kind = Literal["slices", "projections", "volume"]
@@ -83,6 +85,8 @@ class SeriesInfo:
     parts : tuple of str
         Where one series was split: what makes this part different, such as ``echo 2`` or ``phase``; no free text.
     file_count : int
+    views : ViewGeometry, optional
+        Of projections: where source and detector stand.
     content : object
         What the reader needs to read it; nobody else's business.
     """
@@ -97,6 +101,7 @@ class SeriesInfo:
     findings: tuple[Finding, ...] = ()
     parts: tuple[str, ...] = ()
     file_count: int = 1
+    views: ViewGeometry | None = field(default=None, repr=False, compare=False)
     content: object = field(default=None, repr=False, compare=False)
 
     @property
@@ -116,6 +121,7 @@ class SeriesInfo:
             "thickness_mm": None if self.thickness_mm is None else list(self.thickness_mm),
             "parts": list(self.parts),
             "file_count": self.file_count,
+            "geometry": None if self.views is None else geometry_summary(self.views),
             "verdict": str(self.verdict),
             "findings": [finding.as_json() for finding in self.findings],
         }

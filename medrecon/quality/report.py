@@ -146,8 +146,10 @@ def _metrics(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
     names = {
         "psnr_db": "PSNR of this volume, dB",
         "cubic_psnr_db": "PSNR of cubic interpolation, dB",
+        "fdk_psnr_db": "PSNR of filtered back projection, dB",
         "ssim": "SSIM of this volume",
         "cubic_ssim": "SSIM of cubic interpolation",
+        "fdk_ssim": "SSIM of filtered back projection",
         "range": "Range that the PSNR refers to",
     }
     ordered = [*(key for key in names if key in metrics), *(key for key in metrics if key not in names)]

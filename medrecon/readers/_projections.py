@@ -239,6 +239,7 @@ def _series(reader: str, described: Described) -> SeriesInfo:
         spacing_mm=(None, *views.detector.pitch_mm),
         findings=(*described.findings, *judge_arc(views)),
         file_count=len(described.paths),
+        views=views,
         content=ProjectionFiles(described, tuple(map(_stamp, described.paths)), hashes),
     )
 

@@ -131,7 +131,12 @@ def owns(path: Path) -> list[Path]:
     """Return the images that the YAML file names."""
     try:
         stack = _parsed(path)
-        return [one for name in (stack.images, stack.open_beam, stack.dark) if name for one in images.named(path, name)]
+        return [
+            one
+            for name in (stack.images, stack.open_beam, stack.dark, stack.geometry.vectors)
+            if name
+            for one in images.named(path, name)
+        ]
     except (InputError, OSError):
         return []
 

@@ -87,7 +87,8 @@ CODES = [
     (("explain", "NO-CODE"), 2),
     (("train", "x.yaml"), 2),
     (("listen",), 2),
-    (("simulate", "x.nii", "--out", "o", "--as", "projections"), 2),
+    (("simulate", "x.nii", "--out", "o", "--as", "stacks"), 2),
+    (("simulate", "no-such-file.nii", "--out", "o", "--as", "projections"), 3),
     (("explain", "DCM-GAP"), 0),
 ]
 

@@ -160,7 +160,7 @@ def _gate_part10(data: bytes, meta: _Meta, notes: tuple[str, ...], limits: Limit
     syntax, start = meta.syntax, meta.end
     if syntax == DEFLATED:
         prefix = _plain_prefix()
-        data = prefix + inflate(memoryview(data)[start:], limits)
+        data = inflate(memoryview(data)[start:], limits, prefix=prefix)
         syntax, start, notes = EXPLICIT_LITTLE, len(prefix), (*notes, "deflated")
     if not syntax:
         syntax, notes = _guess_syntax(data, start), (*notes, "no-syntax")

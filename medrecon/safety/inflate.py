@@ -11,13 +11,15 @@ _STEP_IN = 64 * 1024
 _STEP_OUT = 1024 * 1024
 
 
-def inflate(deflated: bytes | memoryview, limits: Limits, announced_bytes: int | None = None) -> bytes:
+def inflate(deflated: bytes | memoryview, limits: Limits, announced_bytes: int | None = None, prefix: bytes = b"") -> bytes:
     """Inflate raw deflate data (RFC 1951, as in Deflated Explicit VR Little Endian).
 
     Parameters
     ----------
     announced_bytes : int, optional
         Size that a header promises; without it the limit follows from the size of the input.
+    prefix : bytes
+        What is put in front of the result, which costs no second copy here.
 
     Raises
     ------
@@ -25,7 +27,7 @@ def inflate(deflated: bytes | memoryview, limits: Limits, announced_bytes: int |
         ``DCM-LIMIT`` at the limit, ``DCM-LENGTH`` where the data end too early, ``DCM-PARSE`` where they are no deflate data.
     """
     limit = allowed_bytes(len(deflated), limits) if announced_bytes is None else min(announced_bytes, limits.inflate_bytes)
-    source, stream, pieces, total, at = memoryview(deflated), zlib.decompressobj(-zlib.MAX_WBITS), [], 0, 0
+    source, stream, pieces, total, at = memoryview(deflated), zlib.decompressobj(-zlib.MAX_WBITS), [prefix], 0, 0
     while not stream.eof:
         chunk: bytes | memoryview = stream.unconsumed_tail
         if not chunk:

@@ -261,6 +261,27 @@ def test_what_all_images_agree_in_is_kept_for_derived_series_and_nothing_else(tm
     assert len(source.file_hashes) == len(source.instances) == 8
 
 
+def test_loss_and_burned_in_text_of_a_single_image_are_inherited_by_all(tmp_path: Path) -> None:
+    def compressed(image: Dataset, k: int) -> None:
+        image.LossyImageCompression, image.BurnedInAnnotation = ("01", "YES") if k == 5 else ("00", "NO")
+        if k == 5:
+            image.LossyImageCompressionRatio, image.LossyImageCompressionMethod = "8", "ISO_10918_1"
+
+    header = scan_of(make_series(tmp_path, change=compressed)).source.header
+    assert [header[tag]["Value"] for tag in ("00282110", "00282112", "00282114")] == [["01"], [8.0], ["ISO_10918_1"]]
+    assert header["00280301"]["Value"] == ["YES"]
+
+
+def test_the_check_of_inherited_loss_fails_where_no_image_was_compressed(tmp_path: Path) -> None:
+    def plain(image: Dataset, k: int) -> None:
+        image.BurnedInAnnotation = "NO"
+        image.ImageComments = f"01 YES {k}"
+
+    header = scan_of(make_series(tmp_path, change=plain)).source.header
+    assert "00282110" not in header
+    assert header["00280301"]["Value"] == ["NO"]
+
+
 def test_a_file_that_changed_since_it_was_listed_is_not_read(tmp_path: Path) -> None:
     paths = make_series(tmp_path)
     info = found(paths)

@@ -33,7 +33,10 @@ from medrecon.operators.xray_transform import XRayTransform
 if TYPE_CHECKING:
     from medrecon.methods.fdk import FdkConfig
 
-_BLOCK_BYTES = 64 * 2**20
+_BLOCK_BYTES = {
+    "cpu": 16 * 2**20,
+    "cuda": 256 * 2**20,
+}  # of padded rows: small beside the data, enough for a pass over the volume
 _TRUNCATION_SHARE = 0.25
 
 
@@ -46,7 +49,7 @@ def reconstruct(A: XRayTransform, y: Tensor, config: FdkConfig, tick: Tick) -> T
     steps, arc = angular_steps(fans.azimuth_rad)
     weights = redundancy_weights(fans, arc)
     refuse_unbalanced(check_redundancy(fans, arc, weights))
-    plan = _Plan.of(views, fans, config, is_truncated(y))
+    plan = _Plan.of(views, fans, config, is_truncated(y), _BLOCK_BYTES[torch.device(device).type])
     rays = RayWeights.of(views)
     projector = FdkBackProjector(plan.padded_views, A.grid, device)
     for part in plan.blocks():
@@ -140,7 +143,7 @@ class _Plan:
     block: int
 
     @classmethod
-    def of(cls, views: ViewGeometry, fans: Fans, config: FdkConfig, truncated: bool) -> _Plan:
+    def of(cls, views: ViewGeometry, fans: Fans, config: FdkConfig, truncated: bool, block_bytes: int) -> _Plan:
         rows, columns = views.detector.shape
         share = (_TRUNCATION_SHARE if truncated else 0.0) if config.truncation == "auto" else config.truncation
         faded = round(share * columns)
@@ -149,7 +152,7 @@ class _Plan:
         radius = views.detector.curve_radius_mm
         pitch = views.detector.pitch_mm[1] if radius is None else _angular_pitch(views)
         ramp = RampFilter(width, pitch, radius is not None, config.window, config.cutoff)
-        block = int(max(1, min(len(views), _BLOCK_BYTES // (4 * rows * ramp.length))))
+        block = int(max(1, min(len(views), block_bytes // (4 * rows * ramp.length))))
         return cls(views, beside, faded, ramp, config.row_cutoff, block)
 
     @property

@@ -6,9 +6,10 @@ import math
 
 import numpy as np
 
-from medrecon.operators._xray_cpu_kernels import PAD_AFTER, PAD_BEFORE, Doubles, Floats, add_lerp, compiled
+from medrecon.operators._xray_cpu_kernels import PAD_AFTER, PAD_BEFORE, TABLE_MARGIN, Doubles, Floats, add_lerp, compiled
 
 PARALLEL, FLAT, CURVED = 0, 1, 2
+_HEIGHTS = 16  # floats in a cache line
 _PATCH = 16  # voxel columns in each direction that are worked on together, so that they stay in the cache
 
 
@@ -31,6 +32,7 @@ def backproject_columns(
     Parameters
     ----------
     volume : (first, second, heights) float32
+        In any order in memory: a patch of it is worked on with the height innermost, then added.
     padded : (views, 1 + columns + 1, PAD_BEFORE + rows + PAD_AFTER) float32
         Filtered projections with zeros around.
     beam : int
@@ -39,30 +41,58 @@ def backproject_columns(
         As in `DetectorTables`, frames in the order of the volume's axes.
     weights : (views,) float64
     """
-    columns, rows = padded.shape[1] - 2, padded.shape[2] - PAD_BEFORE - PAD_AFTER
-    line = np.zeros(padded.shape[2], np.float32)
-    for patch_i in range(start, stop, _PATCH):
-        for patch_j in range(0, volume.shape[1], _PATCH):
+    patch = np.empty((_PATCH, _PATCH, volume.shape[2]), np.float32)
+    line = np.zeros(padded.shape[2] + TABLE_MARGIN, np.float32)
+    for i in range(start, stop, _PATCH):
+        for j in range(0, volume.shape[1], _PATCH):
+            here = patch[: min(_PATCH, stop - i), : min(_PATCH, volume.shape[1] - j)]
+            here[:] = 0
             for view in range(padded.shape[0]):
-                frame = frames[view]
-                for i in range(patch_i, min(patch_i + _PATCH, stop)):
-                    for j in range(patch_j, min(patch_j + _PATCH, volume.shape[1])):
-                        x = frame[0, 0] * i + frame[0, 1] * j + frame[0, 3]
-                        depth = frame[1, 0] * i + frame[1, 1] * j + frame[1, 3]
-                        u, grown, share = _place(beam, x, depth, distances[view], piercing[view])
-                        column = u / pitch[1] + (columns - 1) / 2
-                        if grown <= 0 or not -1 < column < columns:
-                            continue
-                        shift = heights[view] if beam == CURVED else piercing[view, 1]
-                        row = (grown * frame[2, 3] + grown * (frame[2, 0] * i + frame[2, 1] * j) + shift) / pitch[0] + (
-                            rows - 1
-                        ) / 2
-                        slope = grown * frame[2, 2] / pitch[0]
-                        first, last = _seen(row, slope, rows, volume.shape[2])
-                        if first < last:
-                            low, high = _needed(row, slope, first, last, rows)
-                            _join(line, padded[view], column, low, high, weights[view] * share)
-                            add_lerp(volume[i, j], first, last, line, row + PAD_BEFORE, slope)
+                shift = heights[view] if beam == CURVED else piercing[view, 1]
+                place = (beam, frames[view], distances[view], piercing[view], shift, pitch)
+                _backproject_patch(here, padded[view], line, i, j, place, weights[view])
+            _add_patch(volume[i : i + here.shape[0], j : j + here.shape[1]], here)
+
+
+@compiled
+def _backproject_patch(
+    patch: Floats,
+    pixels: Floats,
+    line: Floats,
+    first_i: int,
+    first_j: int,
+    place: tuple[int, Doubles, float, Doubles, float, Doubles],
+    weight: float,
+) -> None:
+    """Add one view to the voxel columns from (first_i, first_j) on."""
+    beam, frame, distance, piercing, shift, pitch = place
+    columns, rows = pixels.shape[0] - 2, pixels.shape[1] - PAD_BEFORE - PAD_AFTER
+    for i in range(first_i, first_i + patch.shape[0]):
+        for j in range(first_j, first_j + patch.shape[1]):
+            x = frame[0, 0] * i + frame[0, 1] * j + frame[0, 3]
+            depth = frame[1, 0] * i + frame[1, 1] * j + frame[1, 3]
+            u, grown, share = _place(beam, x, depth, distance, piercing)
+            column = u / pitch[1] + (columns - 1) / 2
+            if grown <= 0 or not -1 < column < columns:
+                continue
+            v = frame[2, 3] + frame[2, 0] * i + frame[2, 1] * j
+            row = (grown * v + shift) / pitch[0] + (rows - 1) / 2
+            slope = grown * frame[2, 2] / pitch[0]
+            first, last = _seen(row, slope, rows, patch.shape[2])
+            if first < last:
+                low, high = _needed(row, slope, first, last, rows)
+                _join(line, pixels, column, low, high, weight * share)
+                add_lerp(patch[i - first_i, j - first_j], first, last, line, row + PAD_BEFORE, slope)
+
+
+@compiled
+def _add_patch(volume: Floats, patch: Floats) -> None:
+    """Add a patch, a few heights at a time, so that lines of either order in memory are used while they are in the cache."""
+    for i in range(patch.shape[0]):
+        for low in range(0, patch.shape[2], _HEIGHTS):
+            for k in range(low, min(low + _HEIGHTS, patch.shape[2])):
+                for j in range(patch.shape[1]):
+                    volume[i, j, k] += patch[i, j, k]
 
 
 @compiled

@@ -7,8 +7,10 @@ and once on the way out.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,85 +23,109 @@ from medrecon.operators._xray_upright import Upright
 
 _Array = NDArray[np.float32]
 
+_BLOCK_BYTES, _FEWEST_VIEWS = 8 * 2**20, 16
+_PARTS_PER_THREAD, _SMALLEST_PART = 4, 8  # so that a thread that other work slows down does not hold up the rest
+
 
 def forward(rays: Rays, x: Tensor) -> Tensor:
     """Integrate (batch, slices, rows, columns) to (batch, views, rows, columns)."""
     axis = vertical_axis(rays)
-    project = _project_general if axis is None else _project_vertical(rays, axis)
-    return torch.stack([project(rays, volume) for volume in x.float()])
+    y = torch.empty(len(x), len(rays), *rays.detector_shape)
+    for volume, projections in zip(x.float(), y, strict=True):
+        if axis is None:
+            _project_general(rays, volume, projections)
+        else:
+            _project_vertical(rays, axis, volume, projections)
+    return y
 
 
 def adjoint(rays: Rays, y: Tensor) -> Tensor:
     """Spread (batch, views, rows, columns) to (batch, slices, rows, columns)."""
     axis = vertical_axis(rays)
-    spread = _spread_general if axis is None else _spread_vertical(rays, axis)
-    return torch.stack([spread(rays, projections) for projections in y.float()])
+    x = torch.empty(len(y), *rays.grid_shape)
+    for volume, projections in zip(x, y.float(), strict=True):
+        volume.copy_(_spread_general(rays, projections) if axis is None else _spread_vertical(rays, axis, projections))
+    return x
 
 
 def in_threads(work: Callable[[int, int], None], count: int) -> None:
-    """Run `work` on consecutive parts of ``range(count)`` in as many threads as torch uses."""
+    """Run `work` on consecutive parts of ``range(count)`` in as many threads as torch uses, each taking the next part."""
     threads = min(torch.get_num_threads(), count)
-    bounds = np.linspace(0, count, threads + 1).round().astype(int).tolist()
     if threads <= 1:
         return work(0, count)
+    parts = max(threads, min(_PARTS_PER_THREAD * threads, count // _SMALLEST_PART))
+    bounds = np.linspace(0, count, parts + 1).round().astype(int).tolist()
     with ThreadPoolExecutor(threads) as pool:
         for done in [pool.submit(work, *pair) for pair in itertools.pairwise(bounds)]:
             done.result()
     return None
 
 
-def _project_vertical(rays: Rays, axis: int) -> Callable[[Rays, Tensor], Tensor]:
+def padded_columns(projections: Tensor, beside: int = 0) -> _Array:
+    """Copy (views, rows, columns) to (views, columns, rows) with zeros around, and readable floats behind the last.
+
+    Parameters
+    ----------
+    projections : (views, rows, columns)
+    beside : int
+        Columns of zeros on either side.
+    """
+    views, rows, columns = projections.shape
+    shape = (views, columns + 2 * beside, kernels.PAD_BEFORE + rows + kernels.PAD_AFTER)
+    flat = torch.zeros(math.prod(shape) + kernels.TABLE_MARGIN)
+    padded = flat[: math.prod(shape)].view(shape)
+    padded[:, beside : beside + columns, kernels.PAD_BEFORE : kernels.PAD_BEFORE + rows] = projections.transpose(1, 2)
+    return padded.numpy()
+
+
+def view_blocks(views: int, pixels: int) -> Iterator[slice]:
+    """Ranges of views whose rearranged copy is small beside the data, and wide enough for all threads."""
+    size = max(_FEWEST_VIEWS, _BLOCK_BYTES // (4 * pixels))
+    return (slice(first, min(first + size, views)) for first in range(0, views, size))
+
+
+def _project_vertical(rays: Rays, axis: int, volume: Tensor, projections: Tensor) -> None:
+    """Fill the projections (views, rows, columns), a block of views at a time."""
     upright = Upright.of(rays, axis)
+    arranged, (rows, columns) = upright.arrange(volume).numpy(), rays.detector_shape
+    for block in view_blocks(len(rays), rows * columns):
+        out = np.zeros((block.stop - block.start, columns, rows), np.float32)
+        part = upright.part(block)
 
-    def project(rays: Rays, volume: Tensor) -> Tensor:
-        arranged = upright.arrange(volume).numpy()
-        out = np.zeros((len(rays), rays.detector_shape[1], rays.detector_shape[0]), np.float32)
+        def work(first: int, last: int, part: Upright = part, out: _Array = out) -> None:
+            mine, values = part.part(slice(first, last)), out[first:last]
+            for across, chosen in _both_ways(mine.across):
+                kernels.project_columns(arranged, values, across, chosen, mine.pixels, mine.steps, mine.row_step, rays.parallel)
+            kernels.scale_by_length(values, mine.steps, mine.row_step, mine.to_mm, mine.across, rays.parallel)
 
-        def work(first: int, last: int) -> None:
-            part = slice(first, last)
-            for across, chosen in _both_ways(upright.across[part]):
-                kernels.project_columns(
-                    arranged,
-                    out[part],
-                    across,
-                    chosen,
-                    upright.pixels[part],
-                    upright.steps[part],
-                    upright.row_step[part],
-                    rays.parallel,
-                )
-            _scale(upright, out, part, rays.parallel)
-
-        in_threads(work, len(rays))
-        return torch.from_numpy(out).transpose(1, 2).contiguous()
-
-    return project
+        in_threads(work, len(out))
+        projections[block] = torch.from_numpy(out).transpose(1, 2)
 
 
-def _spread_vertical(rays: Rays, axis: int) -> Callable[[Rays, Tensor], Tensor]:
-    upright = Upright.of(rays, axis)
+def _spread_vertical(rays: Rays, axis: int, projections: Tensor) -> Tensor:
+    """Return the volume, gathered from a block of views at a time."""
+    upright, pixels = Upright.of(rays, axis), math.prod(rays.detector_shape)
+    volume = np.zeros(upright.sizes(rays.grid_shape), np.float32)
+    for block in view_blocks(len(rays), pixels):
+        part, padded = upright.part(block), padded_columns(projections[block])
+        values = padded[..., kernels.PAD_BEFORE : -kernels.PAD_AFTER]
 
-    def spread(rays: Rays, projections: Tensor) -> Tensor:
-        padded = _padded(projections)
-        in_threads(lambda first, last: _scale(upright, padded[..., _ROWS], slice(first, last), rays.parallel), len(rays))
-        volume = np.zeros(upright.sizes(rays.grid_shape), np.float32)
-        for across, chosen in _both_ways(upright.across):
+        def scale(first: int, last: int, part: Upright = part, values: _Array = values) -> None:
+            mine = part.part(slice(first, last))
+            kernels.scale_by_length(values[first:last], mine.steps, mine.row_step, mine.to_mm, mine.across, rays.parallel)
 
-            def work(start: int, stop: int, across: bool = across, chosen: NDArray[np.bool_] = chosen) -> None:
-                kernels.spread_columns(
-                    volume, padded, across, chosen, upright.pixels, upright.steps, upright.row_step, rays.parallel, start, stop
-                )
-
-            in_threads(work, volume.shape[1 if across else 0])
-        return upright.restore(torch.from_numpy(volume))
-
-    return spread
+        in_threads(scale, len(values))
+        for across, chosen in _both_ways(part.across):
+            fixed = (across, chosen, part.pixels, part.steps, part.row_step, rays.parallel)
+            in_threads(partial(kernels.spread_columns, volume, padded, *fixed), volume.shape[1 if across else 0])
+    return upright.restore(torch.from_numpy(volume))
 
 
-def _project_general(rays: Rays, volume: Tensor) -> Tensor:
+def _project_general(rays: Rays, volume: Tensor, projections: Tensor) -> None:
+    """Fill the projections (views, rows, columns), ray by ray."""
     padded = torch.nn.functional.pad(volume, (1, 1, 1, 1, 1, 1)).numpy()
     strides, sizes = _strides(padded), np.array(rays.grid_shape)
-    out = np.empty((len(rays), *rays.detector_shape), np.float32)
+    out = projections.numpy()
 
     def work(first: int, last: int) -> None:
         part = slice(first, last)
@@ -107,10 +133,10 @@ def _project_general(rays: Rays, volume: Tensor) -> Tensor:
         kernels.project_rays(padded.reshape(-1), strides, sizes, out[part], *geometry)
 
     in_threads(work, len(rays))
-    return torch.from_numpy(out)
 
 
 def _spread_general(rays: Rays, projections: Tensor) -> Tensor:
+    """Return the volume, plane by plane."""
     padded = np.zeros([n + 2 for n in rays.grid_shape], np.float32)
     strides, sizes = _strides(padded), np.array(rays.grid_shape)
     lengths = np.empty(projections.shape, np.float32)
@@ -124,29 +150,12 @@ def _spread_general(rays: Rays, projections: Tensor) -> Tensor:
             kernels.spread_rays(padded.reshape(-1), strides, sizes, values, main, *geometry, start, stop)
 
         in_threads(work, rays.grid_shape[main])
-    return torch.from_numpy(padded[1:-1, 1:-1, 1:-1].copy())
+    return torch.from_numpy(padded)[1:-1, 1:-1, 1:-1]
 
 
 def _strides(array: _Array) -> NDArray[np.int64]:
     """Return strides in elements."""
     return np.array(array.strides) // array.itemsize
-
-
-_ROWS = slice(kernels.PAD_BEFORE, -kernels.PAD_AFTER)
-
-
-def _padded(projections: Tensor) -> _Array:
-    """Copy (views, rows, columns) to (views, columns, rows) with zeros before and behind the rows."""
-    views, rows, columns = projections.shape
-    padded = torch.zeros(views, columns, kernels.PAD_BEFORE + rows + kernels.PAD_AFTER)
-    padded[:, :, kernels.PAD_BEFORE : kernels.PAD_BEFORE + rows] = projections.transpose(1, 2)
-    return padded.numpy()
-
-
-def _scale(upright: Upright, values: _Array, part: slice, parallel: bool) -> None:
-    kernels.scale_by_length(
-        values[part], upright.steps[part], upright.row_step[part], upright.to_mm, upright.across[part], parallel
-    )
 
 
 def _both_ways(across: NDArray[np.bool_]) -> Sequence[tuple[bool, NDArray[np.bool_]]]:

@@ -31,8 +31,10 @@ Triple = tuple[float, float, float]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: Zeros before and behind every line of pixels or voxels that is looked up.
-PAD_BEFORE, PAD_AFTER = 16, 16 + simd.TABLE_MARGIN
+#: Zeros before and behind every line of pixels or voxels that is looked up: more than the taps of one lookup.
+PAD_BEFORE, PAD_AFTER = 8, 8
+#: Readable floats behind the last line: what a group of lanes loads and does not use.
+TABLE_MARGIN = simd.TABLE_MARGIN
 
 # What is worked on together, so that its pixels and voxels stay in the cache of one core.
 _VIEWS_AT_ONCE, _COLUMNS_AT_ONCE, _PLANES_AT_ONCE = 8, 16, 8
@@ -128,7 +130,7 @@ def project_columns(
     """
     main, lateral = (1, 0) if across else (0, 1)
     heights, rows = volume.shape[2], out.shape[2]
-    line = np.zeros(PAD_BEFORE + heights + PAD_AFTER, np.float32)
+    line = np.zeros(PAD_BEFORE + heights + PAD_AFTER + TABLE_MARGIN, np.float32)
     for block in range(0, out.shape[0], _VIEWS_AT_ONCE):
         for tile in range(0, out.shape[1], _COLUMNS_AT_ONCE):
             for k in range(volume.shape[main]):
@@ -220,7 +222,7 @@ def spread_columns(
     """
     main, lateral = (1, 0) if across else (0, 1)
     heights, rows = volume.shape[2], padded.shape[2] - PAD_BEFORE - PAD_AFTER
-    line = np.zeros(heights + simd.TABLE_MARGIN, np.float32)
+    line = np.zeros(heights + TABLE_MARGIN, np.float32)
     for planes in range(start, stop, _PLANES_AT_ONCE):
         for block in range(0, padded.shape[0], _VIEWS_AT_ONCE):
             for tile in range(0, padded.shape[1], _COLUMNS_AT_ONCE):

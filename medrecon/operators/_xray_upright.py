@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,11 @@ class Upright:
             to_mm[:, 2] *= -1
         return cls(order, flipped, pixels, steps, row_step, main_axis(rays, (first, second)), to_mm)
 
+    def part(self, views: slice) -> Upright:
+        """Return the rays of a range of views."""
+        pixels, steps, row_step = self.pixels[views], self.steps[views], self.row_step[views]
+        return replace(self, pixels=pixels, steps=steps, row_step=row_step, across=self.across[views])
+
     def sizes(self, grid_shape: tuple[int, int, int]) -> tuple[int, int, int]:
         """Shape of an arranged volume: (first, second, height)."""
         first, second, height = (grid_shape[a] for a in self.order)
@@ -64,6 +69,6 @@ class Upright:
         return (moved.flip(2) if self.flipped else moved).contiguous()
 
     def restore(self, arranged: Tensor) -> Tensor:
-        """Bring a volume back into the grid's order."""
+        """Bring a volume back into the grid's order, as a view where it need not be flipped."""
         moved = arranged.flip(2) if self.flipped else arranged
-        return moved.permute([self.order.index(a) for a in range(3)]).contiguous()
+        return moved.permute([self.order.index(a) for a in range(3)])

@@ -77,16 +77,12 @@ class XRayTransform(LinearOperator):
     def forward(self, x: Tensor) -> Tensor:
         """Return line integrals (..., views, rows, columns) of volumes (..., slices, rows, columns)."""
         volumes = self._batched(x, self.domain, "volume")
-        y = x.new_empty((len(volumes), *self.range))
-        self._stream(volumes, y, _project)
-        return self._masked(y).reshape(*x.shape[:-3], *self.range)
+        return self._masked(self._stream(volumes, _project)).reshape(*x.shape[:-3], *self.range)
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Return the transpose applied to projections (..., views, rows, columns): (..., slices, rows, columns)."""
         projections = self._masked(self._batched(y, self.range, "projections"))
-        x = y.new_empty((len(projections), *self.domain))
-        self._stream(x, projections, _spread)
-        return x.reshape(*y.shape[:-3], *self.domain)
+        return self._stream(projections, _spread).reshape(*y.shape[:-3], *self.domain)
 
     def take(self, first: int, last: int) -> XRayTransform:
         """Return the operator of a range of views, as ordered subsets need it."""
@@ -111,16 +107,16 @@ class XRayTransform(LinearOperator):
     def _masked(self, y: Tensor) -> Tensor:
         return y if self.measured is None else y * self.measured.to(y.device)
 
-    def _stream(self, x: Tensor, y: Tensor, work: Callable[[_Job], None]) -> None:
+    def _stream(self, given: Tensor, work: Callable[[_Job], Tensor]) -> Tensor:
         """Work through slabs and blocks; on a full GPU halve the slab and begin again."""
-        device = torch.device(self.device) if self.device else x.device
-        plan: XRayPlan | None = self.plan(len(x), str(device))
-        backend = backends.choose(self.backend, device, x.dtype, self.views, self.grid)
+        device = torch.device(self.device) if self.device else given.device
+        plan: XRayPlan | None = self.plan(len(given), str(device))
+        backend = backends.choose(self.backend, device, given.dtype, self.views, self.grid)
         while plan is not None:
             if not plan.is_whole:
                 log.info("%s", plan)
             try:
-                return work(_Job(self.views, self.grid, x, y, plan, backend, device))
+                return work(_Job(self.views, self.grid, given, plan, backend, device))
             except torch.cuda.OutOfMemoryError:
                 plan = halved(plan)
             torch.cuda.empty_cache()  # outside the except block, whose traceback would hold the tensors
@@ -129,12 +125,11 @@ class XRayTransform(LinearOperator):
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """One application: volumes, projections, how they are cut and who computes."""
+    """One application: the volumes or projections given, how the work is cut and who computes."""
 
     views: ViewGeometry
     grid: Grid
-    x: Tensor
-    y: Tensor
+    given: Tensor
     plan: XRayPlan
     backend: Backend
     device: torch.device
@@ -151,21 +146,31 @@ class _Job:
         return tensor.to(self.device, dtype)
 
 
-def _project(job: _Job) -> None:
-    """Fill the projections, slab after slab: each adds its part of the line integrals."""
+def _project(job: _Job) -> Tensor:
+    """Return the projections, slab after slab: each adds its part of the line integrals."""
+    if job.plan.is_whole:
+        return job.backend.forward(Rays.of(job.views, job.grid), job.put(job.given)).to(job.given)
+    y = job.given.new_empty((len(job.given), *job.views.shape))
     for slab, rays in job.slabs():
-        x = job.put(job.x[:, slab])
+        x = job.put(job.given[:, slab])
         for first, last in job.plan.blocks():
-            part = job.backend.forward(rays.take(first, last), x).to(job.y)
-            target = job.y[:, first:last]
-            target.copy_(part if slab.start == 0 else target + part)
+            part = job.backend.forward(rays.take(first, last), x).to(y)
+            target = y[:, first:last]
+            target.copy_(part) if slab.start == 0 else target.add_(part)
+    return y
 
 
-def _spread(job: _Job) -> None:
-    """Fill the volumes, slab after slab: each gathers from all blocks of views."""
+def _spread(job: _Job) -> Tensor:
+    """Return the volumes, slab after slab: each gathers from all blocks of views."""
+    if job.plan.is_whole:
+        return job.backend.adjoint(Rays.of(job.views, job.grid), job.put(job.given)).to(job.given)
+    x = job.given.new_empty((len(job.given), *job.grid.shape))
     for slab, rays in job.slabs():
-        parts = (job.backend.adjoint(rays.take(first, last), job.put(job.y[:, first:last])) for first, last in job.plan.blocks())
+        parts = (
+            job.backend.adjoint(rays.take(first, last), job.put(job.given[:, first:last])) for first, last in job.plan.blocks()
+        )
         total = next(parts)
         for part in parts:
             total += part
-        job.x[:, slab] = total.to(job.x)
+        x[:, slab] = total.to(x)
+    return x

@@ -57,8 +57,8 @@ class Quality:
     def as_json(self) -> dict[str, object]:
         """Return the numbers and findings as plain data, without the maps."""
         return {
-            "residual": self.residual if math.isfinite(self.residual) else None,
-            "residual_rms": self.residual_rms if math.isfinite(self.residual_rms) else None,
+            "residual": _plain(self.residual),
+            "residual_rms": _plain(self.residual_rms),
             "measured_share": self.measured_share,
             "interpolated_share": self.interpolated_share,
             "unseen_share": self.unseen_share,
@@ -82,7 +82,7 @@ def _findings(relative: float, rms: float, shares: dict[int, float]) -> Iterator
             "RES-HIGH",
             Verdict.WARN,
             f"the volume, sliced again, misses the images by {relative:.1%} of their size, the bound is {RESIDUAL_BOUND:.0%}",
-            {"residual": relative if math.isfinite(relative) else None, "residual_rms": rms, "bound": RESIDUAL_BOUND},
+            {"residual": _plain(relative), "residual_rms": _plain(rms), "bound": RESIDUAL_BOUND},
             hint="Check slice thickness and profile, use the method consistent_spline, or a finer voxel spacing.",
         )
     seen = shares[MEASURED] + shares[INTERPOLATED]
@@ -95,3 +95,8 @@ def _findings(relative: float, rms: float, shares: dict[int, float]) -> Iterator
             {"interpolated_share_of_seen": between},
             hint="The coverage map marks them with 1; do not measure small structures there.",
         )
+
+
+def _plain(number: float) -> float | None:
+    """Return what JSON can hold."""
+    return number if math.isfinite(number) else None

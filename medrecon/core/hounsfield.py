@@ -6,7 +6,6 @@ told by the scanner, or declared by the user, and the origin travels with them. 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
@@ -96,7 +95,7 @@ class HounsfieldCalibration:
         return cls(water_per_mm(kev), origin=Origin.ENERGY)
 
     @classmethod
-    def from_samples(cls, attenuation_per_mm: Sequence[float], hounsfield: Sequence[float]) -> Self:
+    def from_samples(cls, attenuation_per_mm: ArrayLike, hounsfield: ArrayLike) -> Self:
         """Fit the line through materials of known Hounsfield units; of a single one, air is taken as 0 per mm.
 
         Parameters

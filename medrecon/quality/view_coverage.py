@@ -8,7 +8,7 @@ arc up to half way to its neighbours, so that few views around a full turn are s
 - 1, inferred in part: from less, but at least three quarters of what the best-seen voxel has.
 - 0, outside the field of view: from less than that.
 
-Computed on a coarse lattice with up to 120 of the views, and interpolated.
+Computed on a coarse lattice with up to 90 of the views, and interpolated.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from medrecon.quality.coverage import INTERPOLATED, MEASURED, UNSEEN
 if TYPE_CHECKING:
     from medrecon.operators.xray_transform import XRayTransform
 
-_MOST_NODES, _MOST_VIEWS = 32, 120
+_MOST_NODES, _MOST_VIEWS = 25, 90
 _BINS = 180  # of one degree, over half a turn
 _WHOLE = 0.985  # of half a turn, to be whole but for rounding
 _FIELD_OF_VIEW = 0.75  # of what the best-seen voxel has
@@ -47,10 +47,10 @@ def view_coverage(A: XRayTransform) -> NDArray[np.uint8]:
 def seen_share(views: ViewGeometry, points_lps_mm: Float64, measured: Mask | None = None) -> Float64:
     """Return the share of half a turn from which points (n, 3) were seen, (n,), 0 to 1."""
     chosen = np.unique(np.linspace(0, len(views) - 1, min(len(views), _MOST_VIEWS)).round().astype(int))
-    some = views.take(chosen)
+    some, axis = views.take(chosen), views.axis
     hit = np.zeros((len(points_lps_mm), _BINS), dtype=np.bool_)
     for k, view in enumerate(chosen):
-        seen, angle = _seen_in(some.take([k]), points_lps_mm, views.axis, None if measured is None else measured[view])
+        seen, angle = _seen_in(some.take([k]), points_lps_mm, axis, None if measured is None else measured[view])
         hit[np.flatnonzero(seen), (angle[seen] * _BINS / np.pi).astype(int) % _BINS] = True
     half = int(np.ceil(_step_rad(some) / 2 * _BINS / np.pi))
     spread = np.zeros_like(hit)
@@ -67,7 +67,7 @@ def _seen_in(view: ViewGeometry, points: Float64, axis: Float64, measured: Mask 
     with np.errstate(invalid="ignore"):
         seen: Mask = (np.abs(column - (columns - 1) / 2) <= columns / 2) & (np.abs(row - (rows - 1) / 2) <= rows / 2)
     if not view.is_parallel:
-        seen &= depth > 0
+        seen &= (depth > 0) & (depth <= view.source_detector_mm[0])
     if measured is not None:
         at = (np.rint(np.nan_to_num(v)).astype(int).clip(0, n - 1) for v, n in ((row, rows), (column, columns)))
         seen &= measured[tuple(at)]

@@ -5,7 +5,44 @@ transforms do the same to one value. Importing this package loads MONAI.
 """
 
 from medrecon.transforms.load import LoadSeries, LoadSeriesd
+from medrecon.transforms.projections import (
+    CorrectBeamHardening,
+    CorrectBeamHardeningd,
+    DivideByFlatField,
+    DivideByFlatFieldd,
+    FillBadPixels,
+    FillBadPixelsd,
+    RandDetectorNoise,
+    RandDetectorNoised,
+    RemoveRings,
+    RemoveRingsd,
+    SubtractScatter,
+    SubtractScatterd,
+    TakeLogarithm,
+    TakeLogarithmd,
+)
 from medrecon.transforms.reconstruct import ReconstructSlices, ReconstructSlicesd
 from medrecon.transforms.surface import ExtractSurface, ExtractSurfaced
 
-__all__ = ["ExtractSurface", "ExtractSurfaced", "LoadSeries", "LoadSeriesd", "ReconstructSlices", "ReconstructSlicesd"]
+__all__ = [
+    "CorrectBeamHardening",
+    "CorrectBeamHardeningd",
+    "DivideByFlatField",
+    "DivideByFlatFieldd",
+    "ExtractSurface",
+    "ExtractSurfaced",
+    "FillBadPixels",
+    "FillBadPixelsd",
+    "LoadSeries",
+    "LoadSeriesd",
+    "RandDetectorNoise",
+    "RandDetectorNoised",
+    "ReconstructSlices",
+    "ReconstructSlicesd",
+    "RemoveRings",
+    "RemoveRingsd",
+    "SubtractScatter",
+    "SubtractScatterd",
+    "TakeLogarithm",
+    "TakeLogarithmd",
+]

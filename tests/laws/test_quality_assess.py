@@ -15,7 +15,7 @@ from medrecon.core.errors import UsageError
 from medrecon.core.findings import Verdict
 from medrecon.core.output_grid import plan_grid
 from medrecon.operators.slice_sampler import SliceSampler
-from medrecon.quality.assess import RESIDUAL_BOUND, assess
+from medrecon.quality.assess import SLICES_BOUND, assess
 from medrecon.quality.metrics import psnr, ssim
 from medrecon.quality.residual import residual
 from tests.makers_slices import padding_mask, parallel_poses
@@ -54,9 +54,7 @@ def test_images_and_volume_are_not_changed() -> None:
     assert (x == 55).all()
 
 
-@pytest.mark.parametrize(
-    ("factor", "verdict"), [(1 + 0.9 * RESIDUAL_BOUND, Verdict.OK), (1 + 1.1 * RESIDUAL_BOUND, Verdict.WARN)]
-)
+@pytest.mark.parametrize(("factor", "verdict"), [(1 + 0.9 * SLICES_BOUND, Verdict.OK), (1 + 1.1 * SLICES_BOUND, Verdict.WARN)])
 def test_a_residual_beyond_the_bound_is_warned_of_with_its_number(factor: float, verdict: Verdict) -> None:
     A = sampler()
     quality = assess(A, torch.full(A.range, 50.0), torch.full(A.domain, 50.0 * factor))

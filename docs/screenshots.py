@@ -1,23 +1,26 @@
-"""Drive the napari plugin on the sample data and take the pictures of the viewing and measuring pages.
+"""Drive the napari plugin on the sample data and take the pictures of the tutorial.
 
-xvfb-run -s "-screen 0 1600x1000x24" python docs/screenshots.py [FOLDER]
+xvfb-run -s "-screen 0 1600x1000x24" python docs/screenshots.py [FOLDER [PICTURE...]]
 
-Pictures go to docs/pictures where no folder is named. The reconstruction runs through the command line, as in the panel.
+Pictures go to docs/pictures where no folder is named, and all are taken where none is named: `panel` takes the seven of the
+panel, every other name is that of a function below.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 if TYPE_CHECKING:
     import napari
@@ -25,20 +28,99 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = ROOT / "sample_data"
+HEAD = SAMPLES / "ct_head_tilted" / "dicom"
 WINDOW_PX = (1440, 900)
-_SETTLE_S = 0.6
+_SETTLE_S = 0.8
+_PATIENCE_S = 300.0
+_SHOWN_PROGRESS = 300  # of 1000
+_COLOURS = 256
 
 
-def main(folder: Path) -> None:
-    """Take every picture."""
+def main(folder: Path, wanted: list[str]) -> None:
+    """Take the wanted pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["NAPARI_CONFIG"] = str(Path(scratch) / "settings.yaml")  # nobody's own preferences, and none left behind
-        result = reconstructed(SAMPLES / "ct_head_tilted" / "dicom", Path(scratch) / "out")
-        for picture in (viewing, three_planes, coverage, surface, before_after, measuring):
+        if not wanted or "panel" in wanted:
+            with window() as viewer:
+                panel(viewer, folder, Path(scratch))
+        pictures = [one for one in PICTURES if not wanted or one.__name__ in wanted]
+        result = reconstructed(HEAD, Path(scratch) / "out") if pictures else Path()
+        for picture in pictures:
             with window() as viewer:
                 picture(viewer, result)
                 shoot(viewer, folder / f"napari_{picture.__name__}.png")
+
+
+def panel(viewer: napari.Viewer, folder: Path, scratch: Path) -> None:
+    """Go through the four steps of the panel with a head CT, and show a refused series at the end."""
+    from medrecon_napari.model.steps import Step
+    from medrecon_napari.panel import ReconstructionPanel
+
+    made = ReconstructionPanel(viewer)
+    viewer.window.add_dock_widget(made, name="Reconstruct (medrecon)", area="right")
+    bench = made.bench
+    until(lambda: letters_are_there(viewer))
+    shoot(viewer, folder / "panel_start.png")
+    bench.look_at(HEAD)
+    until(lambda: bench.info is not None and made.screen.scan(bench.info.id) is not None)
+    shoot(viewer, folder / "panel_load.png")
+    made.open_step(Step.RECONSTRUCT)
+    until(lambda: not made.reconstruct.preview.pair.is_empty)
+    shoot(viewer, folder / "panel_reconstruct.png")
+    made.reconstruct.run_button.click()
+    until(lambda: made.reconstruct.progress.value() > _SHOWN_PROGRESS)
+    shoot(viewer, folder / "panel_running.png")
+    until(lambda: any_surface(viewer))
+    shoot(viewer, folder / "panel_result.png")
+    made.open_step(Step.SURFACE)
+    until(lambda: made.surface.tissue.count() > 2)
+    made.surface.tissue.setCurrentIndex(made.surface.tissue.findData("bone"))
+    made.surface.make_button.click()
+    until(lambda: bool(made.surface.summary()))
+    show_bone(viewer)
+    shoot(viewer, folder / "panel_surface.png")
+    viewer.dims.ndisplay = 2
+    made.open_step(Step.EXPORT)
+    made.export.folder.setText(str(Path.home() / "exports"))
+    shoot(viewer, folder / "panel_export.png")
+    made.open_step(Step.LOAD)
+    bench.look_at(with_a_hole(HEAD, scratch / "hole"))
+    until(lambda: bench.info is not None)
+    shoot(viewer, folder / "panel_refused.png")
+    made.home.close()
+
+
+def with_a_hole(series: Path, folder: Path) -> Path:
+    """Copy a series without one of its slices."""
+    shutil.copytree(series, folder)
+    sorted(folder.iterdir())[10].unlink()
+    return folder
+
+
+def show_bone(viewer: napari.Viewer) -> None:
+    """Show bone under transparent skin from the front, a little from above."""
+    viewer.dims.ndisplay = 3
+    for layer in viewer.layers:
+        layer.visible = layer.metadata.get("role") == "surface"
+        if layer.metadata.get("tissue") == "skin":
+            layer.opacity, layer.blending = 0.25, "translucent_no_depth"
+        elif layer.metadata.get("tissue") == "bone":
+            viewer.layers.selection.active = layer
+    viewer.reset_view()
+    viewer.scene.camera.set_view_direction((0.3, 0.8, -0.5), (-1.0, 0.0, 0.0))
+
+
+def any_surface(viewer: napari.Viewer) -> bool:
+    """Whether a surface is in the viewer: the last layer of a result."""
+    return any(layer.metadata.get("role") == "surface" for layer in viewer.layers)
+
+
+def letters_are_there(viewer: napari.Viewer) -> bool:
+    """Whether the panel has prepared the viewer."""
+    from medrecon_napari.viewing import letters
+
+    return letters.is_there(viewer)
 
 
 def reconstructed(series: Path, out: Path) -> Path:
@@ -86,17 +168,11 @@ def surface(viewer: napari.Viewer, result: Path) -> None:
     """Show bone under transparent skin, with the source slices as rectangles."""
     from medrecon_napari.viewing import rectangles
 
-    viewer.open(str(SAMPLES / "ct_head_tilted" / "dicom"), plugin="medrecon")
-    layers = viewer.open(str(result), plugin="medrecon")
-    viewer.dims.ndisplay = 3
+    viewer.open(str(HEAD), plugin="medrecon")
+    viewer.open(str(result), plugin="medrecon")
     rectangles.toggle(viewer)
-    for layer in viewer.layers:
-        layer.visible = layer.metadata.get("role") in ("surface", rectangles.ROLE)
-        if layer.metadata.get("tissue") == "skin":
-            layer.opacity, layer.blending = 0.25, "translucent_no_depth"
-    viewer.layers.selection.active = next(layer for layer in layers if layer.metadata.get("tissue") == "bone")
-    viewer.reset_view()
-    viewer.scene.camera.set_view_direction((0.3, 0.8, -0.5), (-1.0, 0.0, 0.0))
+    show_bone(viewer)
+    next(layer for layer in viewer.layers if layer.metadata.get("role") == rectangles.ROLE).visible = True
 
 
 def before_after(viewer: napari.Viewer, result: Path) -> None:
@@ -104,7 +180,7 @@ def before_after(viewer: napari.Viewer, result: Path) -> None:
     from medrecon_napari.viewing import compare
     from medrecon_napari.viewing.widget import ViewingTools
 
-    viewer.open(str(SAMPLES / "ct_head_tilted" / "dicom"), plugin="medrecon")
+    viewer.open(str(HEAD), plugin="medrecon")
     layer = picture_of(viewer, result)
     viewer.window.add_dock_widget(ViewingTools(viewer), name="Viewing")
     compare.before_after(viewer)
@@ -166,13 +242,23 @@ def window() -> Iterator[napari.Viewer]:
         viewer.close()
 
 
-def settle() -> None:
-    """Let Qt lay out and draw what is waiting."""
-    from qtpy.QtWidgets import QApplication
+PICTURES = (viewing, three_planes, coverage, surface, before_after, measuring)
 
-    end = time.monotonic() + _SETTLE_S
-    while time.monotonic() < end:
-        QApplication.processEvents()
+
+def settle(seconds: float = _SETTLE_S) -> None:
+    """Let Qt lay out and draw what is waiting."""
+    from qtpy.QtTest import QTest
+
+    QTest.qWait(round(1000 * seconds))
+
+
+def until(happened: Callable[[], bool]) -> None:
+    """Let the window work until something happened."""
+    end = time.monotonic() + _PATIENCE_S
+    while not happened():
+        settle(0.02)
+        if time.monotonic() > end:
+            raise TimeoutError("the window never came to what the next picture shows")
 
 
 def shoot(viewer: napari.Viewer, path: Path) -> None:
@@ -181,8 +267,9 @@ def shoot(viewer: napari.Viewer, path: Path) -> None:
     if viewer.dims.ndisplay == 2:
         viewer.reset_view()
         settle()
-    viewer.screenshot(str(path), canvas_only=False, flash=False)
+    taken = Image.fromarray(viewer.screenshot(canvas_only=False, flash=False)[..., :3])
+    taken.quantize(_COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "pictures")
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "pictures", sys.argv[2:])

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from medrecon import writers
-from medrecon.core.errors import GeometryError, InputError, UsageError
+from medrecon.core.errors import GeometryError, InputError, OutputError, UsageError
 from medrecon.core.mesh import Surface
 from medrecon.core.progress import Tick, silent
 from medrecon.core.projections import ProjectionScan
@@ -72,7 +72,7 @@ def export(request: ExportRequest, tick: Tick = silent) -> dict[str, Path]:
     InputError
         ``INP-RESULT`` where the folder holds no finished result, ``INP-CHANGED`` where the source is another one.
     OutputError
-        What a writer refuses.
+        ``OUT-WRITE`` where the folder cannot be made, and what a writer refuses.
     """
     wanted = check_formats(request.formats)
     result = _Saved(request)
@@ -80,7 +80,7 @@ def export(request: ExportRequest, tick: Tick = silent) -> dict[str, Path]:
     if (target / RECORD_NAME).exists() and not request.overwrite:
         raise UsageError("OUT-EXISTS", "there is an exported result of that name already", "Pass --overwrite to replace it.")
     context = result.context(needed=not set(_NEED_SOURCE).isdisjoint(wanted))
-    target.mkdir(parents=True, exist_ok=True)
+    _make(target)
     written: dict[str, Path] = {}
     for done, name in enumerate(wanted):
         written |= _export_one(name, result, target, context)
@@ -190,7 +190,7 @@ class _Saved:
             raise InputError("INP-RESULT", f"{name} of the result is no volume", "Reconstruct again.")
         return found
 
-    def _scan(self) -> SliceScan:
+    def _scan(self) -> SliceScan | ProjectionScan:
         """Read the source again and refuse another one than the result was made from."""
         from medrecon.readers import read
 
@@ -200,11 +200,16 @@ class _Saved:
         found = read(self.request.source, str(provenance["series_id"]), self.request.options)
         if hash_of(found.source.file_hashes) != provenance["input_hash"]:
             raise InputError("INP-CHANGED", "the source is not the one that the result was made from", "Reconstruct again.")
-        if isinstance(found, ProjectionScan):
-            raise UsageError(
-                "ARG-SOURCE", "the source holds projections, the result was made from slices", "Pass its own source."
-            )
-        return found if isinstance(found, SliceScan) else SliceScan.from_volume(found, axis=int(np.argmax(found.spacing_mm)))
+        return SliceScan.from_volume(found, axis=int(np.argmax(found.spacing_mm))) if isinstance(found, Volume) else found
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            "OUT-WRITE", f"the output folder could not be made ({type(error).__name__})", "Choose another folder."
+        ) from error
 
 
 def _copy(source: Path, target: Path) -> Path:

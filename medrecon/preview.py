@@ -40,7 +40,7 @@ _PIXELS_AROUND = 2.0  # where every pixel is one voxel along the axis of the vie
 _PIXELS_AROUND_BETWEEN = 14.0  # where pixels lie between voxels: undoing the interpolation couples them over many
 _ON_VOXEL = 0.01  # voxels by which a pixel may miss one and still be it
 _MOST_VOXELS = 3_000_000  # in a slab; a second or two on one core
-_PIXEL_STEPS = {"separable": 60_000_000, "general": 1_000_000}  # of an iteration, by the path of the slice model; about a second
+_PIXEL_STEPS = {"separable": 60_000_000, "general": 2_000_000}  # of an iteration, by the path of the slice model; about a second
 _BORDER = 2  # pixels kept beyond the slab, for interpolation at its rim
 
 
@@ -104,14 +104,14 @@ def preview(scan: SliceScan | Volume, config: ReconstructionConfig, view: View, 
     grid = plan_grid(slices.poses, config.grid.spacing_mm, config.grid.axes, config.grid.region_lps_mm)
     slab = _slab(slices.poses, grid, view, point_lps_mm)
     near = _near(slices, slab.grid)
-    A = SliceSampler(near.poses, slab.grid, near.measured, near.stack)  # the fast path where there is one: same numbers
+    A, at_plane = (SliceSampler(near.poses, part, near.measured, near.stack) for part in (slab.grid, slab.plane))
     wanted = method.settings.model_validate(dict(config.settings))
     settings, ticks = _affordable(wanted, A), _Ticks()
     y = torch.tensor(near.pixels, device=where.name)
     with devices.seeded(config.seed), torch.no_grad():
-        x = method.run(A, y, settings, ticks)
-        blocks = _nearest_slice(A, y)
-    seen = _seen(A)[slab.index]
+        x = method.run(A, y, settings, ticks)[slab.index]
+        blocks = _nearest_slice(at_plane, y)
+    seen = _seen(at_plane)
     plane, measured = (_plane(values, seen, slab, slices) for values in (x, blocks))
     voxels = int(np.prod(slab.grid.shape))
     draft = settings != wanted and ticks.count >= _steps(settings)
@@ -270,6 +270,6 @@ def _seen(A: SliceSampler) -> NDArray[np.bool_]:
 
 
 def _plane(values: Tensor, seen: NDArray[np.bool_], slab: _Slab, scan: SliceScan) -> Volume:
-    """Take the plane out of the slab; what was never seen holds the quantity's outside value, as in a result."""
-    voxels = np.where(seen, values[slab.index].cpu().numpy(), np.float32(OUTSIDE_VALUE[scan.quantity]))
+    """Return the plane as a volume; what was never seen holds the quantity's outside value, as in a result."""
+    voxels = np.where(seen, values.cpu().numpy(), np.float32(OUTSIDE_VALUE[scan.quantity]))
     return Volume(voxels, slab.plane, scan.quantity, None if seen.all() else seen, scan.source)

@@ -172,5 +172,10 @@ def test_a_folder_that_is_no_whole_result_is_refused(result: Path, tmp_path: Pat
     assert refused(ExportRequest(broken, tmp_path / "out", ("nifti",))).code == "INP-RESULT"
 
 
+def test_a_folder_that_cannot_be_made_is_refused_by_code(result: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
+    assert refused(ExportRequest(result, tmp_path / "file" / "out", ("nifti",))).code == "OUT-WRITE"
+
+
 def test_an_unknown_format_is_refused(result: Path, tmp_path: Path) -> None:
     assert refused(ExportRequest(result, tmp_path, ("nonsense",))).code == "ARG-NAME"

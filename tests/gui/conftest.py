@@ -7,15 +7,19 @@ anywhere. The window is opened once, since opening one costs seconds, and is emp
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     import napari
+
+    from tests.gui.driver import Driver
 
 #: napari's own warnings under the versions that are tested; each is none of ours.
 _NOT_OURS = (
@@ -31,7 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             continue
         for warning in _NOT_OURS:
             item.add_marker(pytest.mark.filterwarnings(warning))
-        if {"window", "only_window"} & set(getattr(item, "fixturenames", ())):
+        if {"window", "only_window", "panel"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.gui)
 
 
@@ -91,6 +95,61 @@ def settle() -> Callable[[], None]:
             time.sleep(0.005)
 
     return wait
+
+
+@pytest.fixture(scope="session")
+def tiny_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a CT series that is read in a moment."""
+    from tests.makers_dicom import make_series
+
+    folder = tmp_path_factory.mktemp("tiny") / "study"
+    make_series(folder, shape=(10, 40, 36), spacing_mm=(4.0, 1.0, 1.0), thickness_mm=4.0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_result(tiny_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Reconstruct the tiny study through the command line, once for all tests."""
+    out = tmp_path_factory.mktemp("result")
+    command = [sys.executable, "-m", "medrecon", "run", str(tiny_study), "--out", str(out)]
+    subprocess.run([*command, "--formats", "nifti,stl,maps,report", "--progress", "none"], check=True, capture_output=True)
+    return next(out.iterdir())
+
+
+@pytest.fixture
+def panel(window: napari.Viewer) -> Iterator[Driver]:
+    """Open the panel in the window."""
+    from medrecon_napari.panel import ReconstructionPanel
+
+    from tests.gui.driver import Driver
+
+    made = ReconstructionPanel(window)
+    window.window.add_dock_widget(made, name="Reconstruct", area="right")
+    yield Driver(made)
+    made.home.close()
+
+
+@pytest.fixture
+def quick_runs(tiny_result: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Return a function that lets every run take so many seconds, and hand out the tiny result."""
+    stand_in = Path(__file__).with_name("stand_in.py")
+
+    def last(seconds: float) -> None:
+        monkeypatch.setattr(
+            "medrecon_napari.model.workbench.run_command",
+            lambda _, out: (sys.executable, str(stand_in), str(tiny_result), str(out), str(seconds), "run"),
+        )
+
+    return last
+
+
+@pytest.fixture
+def quick_study(tiny_study: Path, quick_runs: Callable[[float], None], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a study whose runs take a second and whose preview never comes, for tests of the window alone."""
+    quick_runs(1.0)
+    idle = (sys.executable, "-c", "import sys; sys.stdin.read()")
+    monkeypatch.setattr("medrecon_napari.model.previews.preview_command", lambda *_: idle)
+    return tiny_study
 
 
 def _no_display() -> str:

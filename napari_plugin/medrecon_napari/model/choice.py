@@ -127,6 +127,12 @@ def methods_for(kind: str) -> tuple[str, ...]:
     return tuple(name for name in methods.names() if methods.get(name).input == wanted)
 
 
+def presets_for(kind: str, known: Mapping[str, ReconstructionConfig]) -> tuple[str, ...]:
+    """Return the names of the presets whose method takes a kind of series."""
+    fitting = methods_for(kind)
+    return tuple(name for name, config in known.items() if config.method in fitting)
+
+
 def _changes(base: Mapping[str, Any], chosen: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield what differs, by its dotted name; the method first, since it decides which settings there are."""
     for name in sorted(chosen, key=lambda name: name != "method"):

@@ -32,6 +32,11 @@ PRESETS = {
         "Takes seconds. The volume agrees with every measured slice.",
     ),
     "best": ("Best", "The most careful settings there are; takes longer."),
+    "cbct-fast": ("Cone beam", "Filtered back projection, once through the data. Right for most full scans."),
+    "cbct-low-dose": ("Low dose", "For noisy scans of many views: smooths noise and keeps edges. Takes minutes."),
+    "cbct-sparse-view": ("Few views", "For 20 to 100 views, or less than half a turn. Takes minutes."),
+    "ct-helical": ("Helical CT", "For the projections of a helical CT, in Hounsfield units where the files say what water is."),
+    "micro-ct": ("Micro-CT", "For bench-top and beamline scans: takes out rings and finds the axis of rotation."),
 }
 _SAID = re.compile(r"^medrecon: (?P<code>[A-Z0-9]+(?:-[A-Z0-9]+)*): (?P<said>.*)$")
 _GAP_MM = 0.05  # less is rounding
@@ -90,8 +95,15 @@ def preset_rank(name: str) -> tuple[int, str]:
 
 
 def spacing(info: SeriesInfo) -> str:
-    """Return the spacing as slice x row x column in mm."""
+    """Return the spacing as slice x row x column in mm; of projections the size of a detector pixel."""
+    if info.kind == "projections":
+        return " × ".join(f"{size:.3g}" for size in info.spacing_mm[1:] if size)
     return " × ".join("uneven" if step is None else f"{step:.3g}" for step in info.spacing_mm)
+
+
+def count(info: SeriesInfo) -> str:
+    """Say how many images there are, and of which kind."""
+    return f"{info.shape[0]} {'views' if info.kind == 'projections' else 'slices'}"
 
 
 def gaps(info: SeriesInfo) -> str:

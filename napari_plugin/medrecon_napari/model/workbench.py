@@ -17,15 +17,17 @@ from typing import Any, ClassVar, Literal
 from psygnal import Signal
 
 import medrecon as mr
-from medrecon.config import ReconstructionConfig
+from medrecon.config import DEFAULT_PRESETS, ReconstructionConfig
 from medrecon.core.errors import MedreconError
+from medrecon.core.field_of_view import recommended_grid
 from medrecon.core.findings import Verdict
+from medrecon.core.projections import ProjectionScan
 from medrecon.core.reading import Listing, ReadOptions, SeriesInfo
 from medrecon.surface.settings import SurfaceConfig
 from medrecon_napari.model import words
 from medrecon_napari.model.background import Background
 from medrecon_napari.model.child import trouble_from
-from medrecon_napari.model.choice import Recipe, export_command, methods_for, presets, run_command, surface_command
+from medrecon_napari.model.choice import Recipe, export_command, methods_for, presets, presets_for, run_command, surface_command
 from medrecon_napari.model.estimate import Estimate, Rates, result_shape, work_of
 from medrecon_napari.model.jobs import Job, Jobs
 from medrecon_napari.model.previews import Previews, View
@@ -86,8 +88,6 @@ class Workbench:
         background: Background,
         session: Session,
         memory: MutableMapping[str, Any],
-        preset: str = "fast",
-        device: str = "auto",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.background = background
@@ -97,8 +97,9 @@ class Workbench:
         self.previews = Previews(background)
         self.rates = Rates({str(k): float(v) for k, v in dict(memory.get(_RATES, {})).items()})
         self.presets = presets()
-        self.preset = preset if preset in self.presets else "fast"
-        self.config = self.presets[self.preset].model_copy(update={"device": device})
+        self.preset = DEFAULT_PRESETS["slices"]
+        self.config = self.presets[self.preset]
+        self._knows_preferences = False
         self.options = ReadOptions()
         self.path: Path | None = None
         self.listing: Listing | None = None
@@ -161,10 +162,25 @@ class Workbench:
         self.preset = name
         self._use(self.preset_config())
 
+    def prefer(self, preset: str, device: str) -> None:
+        """Begin with what the user prefers; not over what was chosen already."""
+        if self._knows_preferences or self.config != self.preset_config():
+            return
+        self._knows_preferences = True
+        self.config = self.config.model_copy(update={"device": device})
+        if preset in self.fitting_presets():
+            self.preset = preset
+        self._use(self.preset_config())
+
     def use_config(self, config: ReconstructionConfig) -> None:
         """Take over settings from the form."""
         if config != self.config:
             self._use(config)
+
+    def fitting_presets(self) -> list[str]:
+        """Return the presets for the kind of the chosen series, in the order in which they are shown."""
+        kind = "slices" if self.info is None else self.info.kind
+        return sorted(presets_for(kind, self.presets), key=words.preset_rank)
 
     def preset_config(self) -> ReconstructionConfig:
         """Return what the chosen preset says, on the chosen device."""
@@ -197,9 +213,19 @@ class Workbench:
         """Estimate time and memory of a run; None where nothing can be run."""
         if self.info is None:
             return None
-        shape = result_shape(self.info, self.config.grid.spacing_mm)
+        shape = self._result_shape(self.info)
+        if shape is None:
+            return None
         slices, rows, columns = self.info.shape
         return self.rates.estimate(work_of(self.config.method, self.config.path), shape, slices * rows * columns)
+
+    def _result_shape(self, info: SeriesInfo) -> tuple[int, int, int] | None:
+        """Return about how many voxels a result will have; of projections once their geometry was read."""
+        if info.kind != "projections":
+            return result_shape(info, self.config.grid.spacing_mm)
+        if not isinstance(self.scan, ProjectionScan):
+            return None
+        return recommended_grid(self.scan.views, self.config.grid.spacing_mm).shape
 
     def run_button(self) -> Button:
         """Return what the run button says now."""
@@ -325,8 +351,15 @@ class Workbench:
     def _choose(self, info: SeriesInfo | None) -> None:
         self.info, self.scan = info, None
         self.previews.close()
+        self._fit_preset()
         self.chosen.emit()
         self.facts_changed.emit()
+
+    def _fit_preset(self) -> None:
+        """Go over to a preset for the chosen kind of series, where the settings are for another."""
+        kind, fitting = "slices" if self.info is None else self.info.kind, self.fitting_presets()
+        if fitting and self.config.method not in methods_for(kind):
+            self.use_preset(fitting[0])
 
     def _read(self) -> None:
         """Read the chosen series, if it is usable."""

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QEvent, QObject, QTimer
 from qtpy.QtWidgets import QApplication, QMainWindow, QMessageBox
 
-from medrecon_napari import preferences
 from medrecon_napari.model import session as sessions
 from medrecon_napari.model.session import Session
 from medrecon_napari.model.workbench import Workbench
@@ -40,7 +39,7 @@ class Home(QObject):
         super().__init__(QApplication.instance())
         self.viewer = viewer
         self.threads = Threads(self)
-        self.bench = Workbench(self.threads, Session(), beside_napari(), preferences.preset(), preferences.device())
+        self.bench = Workbench(self.threads, Session(), beside_napari())
         self.ask: Ask = ask_user
         self.is_closed = False
         self._window: QMainWindow | None = None

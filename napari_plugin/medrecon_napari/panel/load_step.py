@@ -32,14 +32,14 @@ from medrecon_napari.panel.look import Role, button, card, label, mark, row, say
 
 _COLUMNS = (
     ("Series", "What kind of images, and what sets this part apart where a series was split"),
-    ("Slices", "How many images"),
-    ("Spacing, mm", "From slice to slice, from row to row, from column to column"),
+    ("Images", "How many slices, or views of an X-ray scan"),
+    ("Spacing, mm", "From slice to slice, from row to row, from column to column; of X-ray views the size of a detector pixel"),
     ("Gaps", "What lies between two slices and was not measured"),
     ("Verdict", "Whether it can be reconstructed"),
 )
 _MOODS: dict[Verdict, Role] = {Verdict.OK: "good", Verdict.WARN: "note", Verdict.REFUSED: "bad"}
 _SIGNS = {Verdict.OK: "✓", Verdict.WARN: "!", Verdict.REFUSED: "✕"}
-_NEEDS_SPACING = {"IMG-SPACING", "VOL-SPACING"}
+_NEEDS_SPACING = {"IMG-SPACING", "VOL-SPACING", "PRJ-PITCH"}
 _MOST_ROWS = 5
 _ROW_PX = 30
 
@@ -102,7 +102,7 @@ class LoadStep(QWidget):
         if info is None:
             return ""
         verdict = words.VERDICTS[words.verdict(info, self.bench.options.allow)][0]
-        return f"{words.series_title(info)} · {info.shape[0]} slices · {words.spacing(info)} mm · {verdict.lower()}"
+        return f"{words.series_title(info)} · {words.count(info)} · {words.spacing(info)} mm · {verdict.lower()}"
 
     def take_drop(self, data: QMimeData) -> bool:
         """Look at what was dropped; return whether it was anything."""
@@ -119,7 +119,7 @@ class LoadStep(QWidget):
     def _fill_row(self, number: int, info: SeriesInfo) -> None:
         verdict = words.verdict(info, self.bench.options.allow if info is self.bench.info else ())
         name, meaning = words.VERDICTS[verdict]
-        cells = (words.series_title(info), str(info.shape[0]), words.spacing(info), words.gaps(info), f"{_SIGNS[verdict]} {name}")
+        cells = (words.series_title(info), words.count(info), words.spacing(info), words.gaps(info), f"{_SIGNS[verdict]} {name}")
         for column, text in enumerate(cells):
             item = QTableWidgetItem(text)
             item.setData(Qt.ItemDataRole.UserRole, info.id)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QButtonGroup, QCheckBox, QComboBox, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QButtonGroup, QCheckBox, QComboBox, QGridLayout, QPushButton, QVBoxLayout, QWidget
 
 from medrecon import methods
 from medrecon.config import ReconstructionConfig
@@ -28,8 +28,10 @@ from medrecon_napari.panel.settings_form import SettingsForm
 
 _DEBOUNCE_MS = 150
 _SAME_PLANE_MM = 0.2
+_BELOW_PRESETS = 2  # place in the layout
 #: Settings of a run that the form shows; the method has its own row, surfaces are step 3.
 _SHOWN = ("grid", "device", "path", "seed")
+_SHOWN_FOR_PROJECTIONS = ("projections", "hounsfield")
 
 
 class ReconstructStep(QWidget):
@@ -44,13 +46,12 @@ class ReconstructStep(QWidget):
 
     def __init__(self, bench: Workbench, hooks: Hooks, screen: Screen) -> None:
         super().__init__()
-        self.bench = bench
+        self.bench, self._hooks = bench, hooks
         self.presets = _Presets(bench, hooks)
         self.advanced_switch = button("Show all settings", "Every setting of the method and of the output", self._toggle_advanced)
         self.advanced_switch.setProperty("role", "link")
         self.reset = button("Reset", "Go back to what the preset says", lambda: bench.use_preset(bench.preset), "link")
-        self.advanced = _Advanced(bench, hooks)
-        self.advanced.hide()
+        self._advanced: _Advanced | None = None
         self.cost = label("", "hint", "Estimated before the run, from its size and from earlier runs on this machine")
         self.preview = PreviewBox(bench, hooks, screen)
         self.run_button = button("Run", "Reconstruct the volume and its surface", bench.press_run, "main")
@@ -64,13 +65,22 @@ class ReconstructStep(QWidget):
         layout.setSpacing(10)
         layout.addWidget(self.presets)
         layout.addLayout(row(self.advanced_switch, self.reset, None))
-        for part in (self.advanced, self.preview, self.cost, self.run_button, self.progress, self.stage, self.queue_button):
+        for part in (self.preview, self.cost, self.run_button, self.progress, self.stage, self.queue_button):
             layout.addWidget(part)
         hooks.connect(bench.facts_changed, self.refresh)
         hooks.connect(bench.jobs.changed, self.refresh)
         hooks.connect(bench.previews.ready, self._device_known)
         self._device = ""
         self.refresh()
+
+    @property
+    def advanced(self) -> _Advanced:
+        """Every setting; the form is made when it is first wanted."""
+        if self._advanced is None:
+            self._advanced = _Advanced(self.bench, self._hooks)
+            self._advanced.hide()
+            self.layout().insertWidget(_BELOW_PRESETS, self._advanced)
+        return self._advanced
 
     def refresh(self) -> None:
         """Show what can be done now and what it will cost."""
@@ -126,11 +136,12 @@ class _Presets(QWidget):
         self.buttons: dict[str, QPushButton] = {}
         self._group = QButtonGroup(self)
         self.setProperty("role", "plain")
-        layout = row(spacing=8)
+        self._grid = QGridLayout()
+        self._grid.setSpacing(8)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.setSpacing(6)
-        outer.addLayout(layout)
+        outer.addLayout(self._grid)
         self.meaning = label("", "hint")
         for name in sorted(bench.presets, key=words.preset_rank):
             title, meaning = words.preset(name)
@@ -138,10 +149,20 @@ class _Presets(QWidget):
             made.setCheckable(True)
             self._group.addButton(made)
             self.buttons[name] = made
-            layout.addWidget(made, 1)
         outer.addWidget(self.meaning)
         hooks.connect(bench.choice_changed, self.refresh)
+        hooks.connect(bench.chosen, self._offer)
+        self._offer()
         self.refresh()
+
+    def _offer(self) -> None:
+        """Offer the presets that fit the chosen kind of series, two in a row."""
+        fitting = self.bench.fitting_presets()
+        for name, made in self.buttons.items():
+            self._grid.removeWidget(made)
+            made.setVisible(name in fitting)
+        for place, name in enumerate(fitting):
+            self._grid.addWidget(self.buttons[name], place // 2, place % 2)
 
     def refresh(self) -> None:
         """Show which preset is chosen, and whether it was changed."""
@@ -167,15 +188,18 @@ class _Advanced(QWidget):
         self.method.setToolTip("How the volume is computed from the images")
         self.method.activated.connect(lambda _: self._edited())
         self.problem = label("", "bad")
-        self._rest = SettingsForm(
-            [f for f in fields(ReconstructionConfig.model_json_schema()) if f.path[0] in _SHOWN], self._edited
+        self._rest, self._projections = (
+            SettingsForm([f for f in fields(ReconstructionConfig.model_json_schema()) if f.path[0] in shown], self._edited)
+            for shown in (_SHOWN, _SHOWN_FOR_PROJECTIONS)
         )
+        self._projections_card = card(label("Detector and Hounsfield units", "caption"), self._projections)
         self._settings: SettingsForm | None = None
         self._shown_method = ""
         self._layout = QVBoxLayout(self)
         self._layout.setContentsMargins(0, 0, 0, 0)
         self._layout.setSpacing(8)
         self._layout.addWidget(card(label("Method", "caption"), self.method))
+        self._layout.addWidget(self._projections_card)
         self._layout.addWidget(card(label("Output and machine", "caption"), self._rest))
         self._layout.addWidget(self.problem)
         say(self.problem, "")
@@ -186,10 +210,9 @@ class _Advanced(QWidget):
 
     def row(self, *path: str) -> QWidget:
         """Return the row of a setting, such as ``grid``, ``spacing_mm`` or ``settings``, ``order``."""
-        form = self._settings if path[0] == "settings" else self._rest
-        if form is None:
-            raise KeyError(path)
-        return form.rows[path[1:] if path[0] == "settings" else path]
+        if path[0] == "settings" and self._settings is not None:
+            return self._settings.rows[path[1:]]
+        return (self._projections if path[0] in _SHOWN_FOR_PROJECTIONS else self._rest).rows[path]
 
     def refresh(self) -> None:
         """Show the settings as they are."""
@@ -200,6 +223,7 @@ class _Advanced(QWidget):
         self.method.setToolTip(methods.get(config.method).summary)
         data = config.model_dump(mode="json")
         self._rest.show_values(data)
+        self._projections.show_values(data)
         if self._settings is not None:
             self._settings.show_values(data["settings"])
         say(self.problem, "")
@@ -210,6 +234,7 @@ class _Advanced(QWidget):
         for name in methods_for(kind):
             self.method.addItem(name.replace("_", " ").capitalize(), name)
         self.method.setCurrentIndex(self.method.findData(self.bench.config.method))
+        self._projections_card.setVisible(kind == "projections")
 
     def _show_method(self, name: str) -> None:
         if self._settings is not None:
@@ -230,7 +255,7 @@ class _Advanced(QWidget):
 
     def _config(self) -> ReconstructionConfig:
         """Read the form; a new method begins with its own defaults."""
-        data = self.bench.config.model_dump(mode="json") | self._rest.values()
+        data = self.bench.config.model_dump(mode="json") | self._rest.values() | self._projections.values()
         name = self.method.currentData() or self.bench.config.method
         settings: Mapping[str, Any] = {}
         if name == self.bench.config.method and self._settings is not None:
@@ -276,7 +301,9 @@ class PreviewBox(QWidget):
 
     def refresh(self) -> None:
         """Ask for a preview soon, if one is wanted and can be seen."""
-        on = self.switch.isChecked() and self.bench.info is not None and self.isVisible()
+        info = self.bench.info
+        self.setVisible(info is None or info.kind != "projections")  # every voxel needs every view: there is no quick plane
+        on = self.switch.isChecked() and info is not None and self.isVisible()
         for part in (self.captions, self.pair):
             part.setVisible(self.switch.isChecked())
         if on:
@@ -290,7 +317,12 @@ class PreviewBox(QWidget):
     def look_from_the_side(self) -> None:
         """Turn to where thick slices show their steps, once for each series; the user may turn back."""
         info = self.bench.info
-        if info is not None and info.id not in self._turned and self.screen.scan(info.id) is not None:
+        if (
+            info is not None
+            and info.kind != "projections"
+            and info.id not in self._turned
+            and self.screen.scan(info.id) is not None
+        ):
             self._turned.add(info.id)
             self.look(self.bench.side_view())
 

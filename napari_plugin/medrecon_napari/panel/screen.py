@@ -52,7 +52,7 @@ class Screen:
             self.add_one(waiting.pop(0))
             QTimer.singleShot(0, add_next)
 
-        add_next()
+        QTimer.singleShot(0, add_next)
 
     def add_one(self, layer: Layer) -> Layer:
         """Add one layer under the preview."""
@@ -72,6 +72,12 @@ class Screen:
         """Hide the pictures of other series, so that the new one is seen."""
         for layer in self.viewer.layers:
             if layer.metadata.get("role") in {"scan", "volume", "result"} and layer.metadata.get("series") != series:
+                layer.visible = False
+
+    def hide_projections(self) -> None:
+        """Hide detector images: they stand nowhere in the patient, so nothing can be laid upon them."""
+        for layer in self.viewer.layers:
+            if layer.metadata.get("role") == "scan" and place_of_layer(layer) is None:
                 layer.visible = False
 
     def scan(self, series: str) -> Layer | None:
@@ -125,8 +131,10 @@ class Screen:
             self.viewer.layers.selection.active = active or reference
             return
         there.data = data
-        for name in ("scale", "translate", "metadata"):
-            setattr(there, name, arguments[name])
+        there.metadata = arguments["metadata"]
+        for name in ("scale", "translate"):
+            if not np.array_equal(getattr(there, name), arguments[name]):  # each change draws everything anew
+                setattr(there, name, arguments[name])
 
     def drop_preview(self) -> None:
         """Remove the preview."""

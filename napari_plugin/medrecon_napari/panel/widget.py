@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
+from medrecon_napari import preferences
 from medrecon_napari.layers import LayerData, scan_layers, surface_layer
 from medrecon_napari.model.jobs import Job
 from medrecon_napari.model.runs import RunState
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
 _WIDTH_PX = 400
+_PAINTED_MS = 50
 _TITLES = {Step.LOAD: "Load", Step.RECONSTRUCT: "Reconstruct", Step.SURFACE: "Surface", Step.EXPORT: "Export"}
 
 
@@ -68,9 +70,8 @@ class ReconstructionPanel(Droppable):
         self._is_warm = False
         self.setAcceptDrops(True)
         self.setMinimumWidth(_WIDTH_PX)
-        self._lay_out()
+        self._contents = self._lay_out()
         self._connect()
-        self._restyle()
         self.open_step(Step.LOAD)
         self.refresh()
 
@@ -136,13 +137,29 @@ class ReconstructionPanel(Droppable):
         super().showEvent(event)
         window = self.window()
         self.home.guard(window.parent() if window.parent() is not None else window)
+        if self.layout() is None:
+            self._fill()
+            QTimer.singleShot(_PAINTED_MS, self._seen)
+
+    def _fill(self) -> None:
+        """Take in what the panel shows: only here, since Qt styles all of it anew whenever a dock is moved into its window."""
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(self._contents)
+        self._restyle()
+
+    def _seen(self) -> None:
+        """Do what can wait until the panel has been painted."""
+        if self.home.is_closed:
+            return
+        self.bench.prefer(preferences.preset(), preferences.device())
         self.bench.background.call(warm.for_letters, lambda _: self._attach(), lambda _: self._attach())
 
     def _attach(self) -> None:
         if not self.home.is_closed:
             attach(self.viewer)
 
-    def _lay_out(self) -> None:
+    def _lay_out(self) -> QScrollArea:
         self.setObjectName("panel")
         inner = QWidget()
         layout = QVBoxLayout(inner)
@@ -160,10 +177,8 @@ class ReconstructionPanel(Droppable):
         scroll.setFrameShape(QFrame.Shape.NoFrame)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         scroll.setWidget(inner)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scroll)
         self._message_card.hide()
+        return scroll
 
     def _connect(self) -> None:
         hooks, bench = self.hooks, self.bench
@@ -213,6 +228,7 @@ class ReconstructionPanel(Droppable):
 
     def _add_result(self, layers: list[Layer], number: int) -> None:
         self.screen.drop_preview()
+        self.screen.hide_projections()
         self.reconstruct.preview.switch.setChecked(False)
         self.screen.add(layers)
         words = self.bench.jobs.get(number).in_words()

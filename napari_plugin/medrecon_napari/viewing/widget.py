@@ -73,14 +73,30 @@ class ViewingTools(QWidget):
         self.findings.setText("" if layer is None else corner.in_full(layer))
 
     def _layout_box(self) -> QGroupBox:
-        self.letters = _switch("Letters R L A P S I", True, lambda on: letters.show(self.viewer, on))
-        self.corner = _switch("Corner text", True, lambda on: corner.show(self.viewer, on))
+        self.letters = _switch(
+            "Letters R L A P S I",
+            True,
+            lambda on: letters.show(self.viewer, on),
+            "Right, left, front, back, head and feet of the patient at the edges of the picture",
+        )
+        self.corner = _switch(
+            "Corner text", True, lambda on: corner.show(self.viewer, on), "Series, verdict and window; never the patient"
+        )
         radiological = attach.is_radiological(self.viewer)
         self.radiological = _switch(
-            "Radiological (patient's right on the left)", radiological, lambda on: attach.set_radiological(self.viewer, on)
+            "Radiological (patient's right on the left)",
+            radiological,
+            lambda on: attach.set_radiological(self.viewer, on),
+            "As if the patient lay before you and you looked from the feet; off: as if you looked from the head",
         )
-        self.three_planes = _switch(_THREE_PLANES, False, self._show_three_planes)
-        self.slices = self._button("Slices as rectangles", lambda: rectangles.toggle(self.viewer))
+        self.three_planes = _switch(
+            _THREE_PLANES, False, self._show_three_planes, "Axial, coronal and sagittal views that meet in one point"
+        )
+        self.slices = self._button(
+            "Slices as rectangles",
+            lambda: rectangles.toggle(self.viewer),
+            "Outline where each measured slice stood in the patient; best seen in 3D",
+        )
         return _box("Layout", self.letters, self.corner, self.radiological, self.three_planes, self.slices)
 
     def _window_box(self) -> QGroupBox:
@@ -100,6 +116,8 @@ class ViewingTools(QWidget):
         self.thickness.setSuffix(" mm")
         self.mode = QComboBox()
         self.mode.addItems(list(slab.MODES))
+        self.thickness.setToolTip("How many millimetres are shown at once; 0: a single plane")
+        self.mode.setToolTip("What is shown of all the planes in the slab")
         self.thickness.valueChanged.connect(self._set_slab)
         self.mode.currentTextChanged.connect(self._set_slab)
         box = QGroupBox("Thick slab")
@@ -109,18 +127,33 @@ class ViewingTools(QWidget):
         return box
 
     def _compare_box(self) -> QGroupBox:
-        self.before_after = self._button("Before / after", lambda: compare.before_after(self.viewer))
-        self.difference = self._button("Difference layer", lambda: compare.add_difference(self.viewer))
-        self.coverage = self._button("Coverage", lambda: maps.toggle(self.viewer, "coverage"))
-        self.residual = self._button("Residual", lambda: maps.toggle(self.viewer, "residual"))
+        self.before_after = self._button(
+            "Before / after", lambda: compare.before_after(self.viewer), "Show the measured slices and the result in turn"
+        )
+        self.difference = self._button(
+            "Difference",
+            lambda: compare.add_difference(self.viewer),
+            "Add a layer of result minus measured slices: blue too low, red too high",
+        )
+        self.coverage = self._button(
+            "Coverage",
+            lambda: maps.toggle(self.viewer, "coverage"),
+            "Show or hide what was measured, what lies between slices, and what the scanner never saw",
+        )
+        self.residual = self._button(
+            "Residual",
+            lambda: maps.toggle(self.viewer, "residual"),
+            "Show or hide how far the result is from agreeing with each measured slice",
+        )
         box = QGroupBox("Compare and trust")
         grid = QGridLayout(box)
         for place, button in enumerate((self.before_after, self.difference, self.coverage, self.residual)):
             grid.addWidget(button, place // 2, place % 2)
         return box
 
-    def _button(self, text: str, act: Callable[[], object]) -> QPushButton:
+    def _button(self, text: str, act: Callable[[], object], tip: str) -> QPushButton:
         button = QPushButton(text)
+        button.setToolTip(tip)
         button.clicked.connect(lambda: self._try(act))
         return button
 
@@ -152,8 +185,9 @@ class ViewingTools(QWidget):
             self.viewer.window.remove_dock_widget(docked[_THREE_PLANES])
 
 
-def _switch(text: str, on: bool, act: Callable[[bool], object]) -> QCheckBox:
+def _switch(text: str, on: bool, act: Callable[[bool], object], tip: str) -> QCheckBox:
     switch = QCheckBox(text)
+    switch.setToolTip(tip)
     switch.setChecked(on)
     switch.toggled.connect(act)
     return switch

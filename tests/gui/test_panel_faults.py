@@ -1,0 +1,222 @@
+"""What goes wrong around the panel: one clear message each, nothing lost, the window alive."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from medrecon_napari.model.runs import RunState
+from medrecon_napari.model.steps import Step
+from qtpy.QtCore import QEvent
+from qtpy.QtWidgets import QApplication
+
+import medrecon
+from tests.gui.driver import Driver
+from tests.makers_dicom import make_series
+
+pytestmark = pytest.mark.gui
+ROOT = Path(__file__).resolve().parents[2]
+RUNS = 10
+#: A window that kept every result of ten runs, or only its layers' pictures on the card, would grow by far more.
+GROWTH_BYTES = 30e6
+
+
+def finished(panel: Driver) -> list[RunState]:
+    return [job.state for job in panel.bench.jobs]
+
+
+def test_a_child_that_is_killed_is_told_with_a_code_and_the_next_run_works(panel: Driver, quick_study: Path) -> None:
+    panel.load(quick_study)
+    panel.run()
+    panel.until(lambda: panel.panel.reconstruct.progress.value() > 0, "progress")
+    child = panel.child("run")
+    assert child is not None
+    os.kill(child.pid, signal.SIGKILL)
+    panel.until(panel.message, "a message")
+    assert panel.message().endswith("RUN-KILLED")
+    assert "Nothing is lost" in panel.message()
+    job = panel.bench.jobs.get(1)
+    assert not list(job.folder.rglob("*"))
+    panel.run()
+    panel.until(lambda: panel.layers("result"), "the result of the next run")
+    assert finished(panel) == [RunState.FAILED, RunState.FINISHED]
+
+
+def test_a_killed_preview_is_told_beside_its_picture_and_comes_back(panel: Driver, tiny_study: Path) -> None:
+    panel.load(tiny_study)
+    panel.open_step(Step.RECONSTRUCT)
+    preview = panel.panel.reconstruct.preview
+    panel.until(lambda: not preview.pair.is_empty, "a preview")
+    os.kill(panel.bench.previews.pid, signal.SIGKILL)
+    panel.until(lambda: preview.state.text().startswith("No preview: "), "words")
+    preview.pair.clear()
+    preview.look("sagittal")
+    panel.until(lambda: not preview.pair.is_empty, "another preview")
+
+
+def test_layers_removed_and_renamed_during_a_run_are_no_loss(panel: Driver, quick_study: Path) -> None:
+    panel.load(quick_study)
+    panel.viewer.layers[0].name = "mine"
+    panel.run()
+    panel.until(lambda: panel.panel.reconstruct.progress.value() > 0, "progress")
+    panel.viewer.layers.clear()
+    panel.until(lambda: panel.layers("surface"), "the result")
+    panel.layers("result")[0].name = "renamed"
+    panel.viewer.layers.remove(panel.layers("coverage")[0])
+    panel.until(lambda: panel.message().startswith("Finished in"), "the good news")
+    panel.open_step(Step.SURFACE)
+    card = panel.panel.jobs.cards[1]
+    panel.viewer.layers.clear()
+    panel.click(card.show_again)
+    panel.until(lambda: panel.layers("surface"), "the result again")
+
+
+def test_a_folder_that_vanished_is_told_and_the_images_stay(panel: Driver, quick_study: Path, tmp_path: Path) -> None:
+    shutil.copytree(quick_study, tmp_path / "study")
+    panel.load(tmp_path / "study")
+    shutil.rmtree(tmp_path / "study")
+    panel.run()
+    assert panel.message() == "The folder is not there any more. Choose it again in step 1. INP-MISSING"
+    assert panel.layers("scan")
+    panel.drop(tmp_path / "study")
+    panel.until(lambda: panel.message().endswith("INP-NONE") or panel.message().endswith("INP-MISSING"), "a message")
+
+
+def test_a_folder_that_vanishes_while_it_is_read_is_told_by_the_child(panel: Driver, tmp_path: Path) -> None:
+    make_series(tmp_path / "study")
+    panel.load(tmp_path / "study")
+    for file in (tmp_path / "study").iterdir():
+        file.unlink()
+    panel.run()
+    panel.until(panel.message, "a message")
+    assert panel.message().endswith("INP-NONE")
+    assert panel.run_text() == "Run"
+
+
+def test_a_refused_series_says_why_and_offers_the_way_out(panel: Driver, quick_study: Path, tmp_path: Path) -> None:
+    shutil.copytree(quick_study, tmp_path / "study")
+    sorted((tmp_path / "study").iterdir())[4].unlink()
+    panel.drop(tmp_path / "study")
+    panel.until(lambda: panel.bench.info, "the series")
+    load = panel.panel.load
+    assert load.table.item(0, 4).text() == "✕ Refused"
+    assert not load.next_button.isEnabled()
+    assert load.next_button.toolTip() == "The series is refused; step 1 says why and what to do."
+    assert not panel.layers("scan")
+    panel.click(load.details.switches["missing-slices"])
+    panel.until(lambda: panel.layers("scan"), "its images, once that was allowed")
+    assert load.next_button.isEnabled()
+    assert load.table.item(0, 4).text() == "! Usable"
+
+
+def with_result(panel: Driver, study: Path) -> None:
+    panel.load(study)
+    panel.run()
+    panel.until(lambda: panel.layers("surface"), "the result")
+    panel.open_step(Step.EXPORT)
+
+
+def test_a_place_that_cannot_be_written_to_is_told_and_nothing_is_lost(panel: Driver, quick_study: Path, tmp_path: Path) -> None:
+    with_result(panel, quick_study)
+    (tmp_path / "file").write_text("no folder")
+    panel.panel.export.folder.setText(str(tmp_path / "file" / "below"))
+    panel.click(panel.panel.export.export_button)
+    panel.until(lambda: panel.message().split()[-1].startswith("OUT-"), "a message")
+    assert str(tmp_path) not in panel.message()
+    panel.panel.export.folder.setText(str(tmp_path / "out"))
+    panel.panel.export.formats["dicom"].setChecked(False)
+    panel.click(panel.panel.export.export_button)
+    panel.until(lambda: panel.bench.exported, "the export to another place")
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 64 kB; skips where no file system may be mounted."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)], check=False, capture_output=True)
+    if mounted.returncode:
+        pytest.skip("no small file system can be mounted here")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_full_disk_is_told_and_leaves_no_half_export(panel: Driver, quick_study: Path, full_disk: Path) -> None:
+    with_result(panel, quick_study)
+    panel.panel.export.folder.setText(str(full_disk))
+    panel.click(panel.panel.export.export_button)
+    panel.until(lambda: panel.message().split()[-1].startswith("OUT-"), "a message")
+    print(panel.message())  # noqa: T201
+    assert "space" in panel.message() or "full" in panel.message()
+    assert not [path for path in full_disk.rglob("*") if path.is_file()]
+    assert panel.bench.results(), "the result is still there"
+
+
+@pytest.mark.usefixtures("screen")
+def test_closing_the_window_while_it_runs_asks_ends_the_child_and_exits_with_0(tiny_study: Path, tmp_path: Path) -> None:
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    places = [str(ROOT), str(Path(medrecon.__file__).parents[1])]
+    environment["PYTHONPATH"] = os.pathsep.join([*places, environment.get("PYTHONPATH", "")])
+    command = [sys.executable, "-m", "tests.gui.closing", str(tiny_study)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=200, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["asked"] == ["1 job is still running. Closing ends it."] * 2
+    assert said["stayed"]
+    assert not psutil.pid_exists(said["pid"])
+    assert not Path(said["session"]).exists()
+    assert not said["torch"]
+    assert not list(tmp_path.glob("medrecon-*")), "nothing of the patient stays behind"
+
+
+def resident() -> int:
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete.value)  # which a test's own loop never does
+    QApplication.processEvents()
+    gc.collect()
+    return int(psutil.Process().memory_info().rss)
+
+
+def threads() -> set[str]:
+    return {thread.name for thread in threading.enumerate() if thread.name.startswith("medrecon")}
+
+
+def run_and_clear(panel: Driver) -> None:
+    panel.run()
+    panel.until(lambda: panel.layers("surface"), "the result")
+    panel.viewer.layers.clear()
+
+
+def test_ten_runs_leave_no_memory_and_no_threads_behind(
+    panel: Driver, quick_study: Path, quick_runs: Callable[[float], None]
+) -> None:
+    quick_runs(0.1)
+    panel.load(quick_study)
+    run_and_clear(panel)  # what is loaded at the first run stays
+    before, had, handles = resident(), threads(), psutil.Process().num_fds()
+    for _ in range(RUNS):
+        run_and_clear(panel)
+    grown = resident() - before
+    print(f"after {RUNS} runs {grown / 1e6:+.1f} MB, threads {had} then {threads()}")  # noqa: T201
+    assert grown < GROWTH_BYTES
+    panel.until(lambda: threads() == had, "as many threads as before", 5.0)
+    assert psutil.Process().num_fds() <= handles + 2
+    assert finished(panel) == [RunState.FINISHED] * (RUNS + 1)
+
+
+def test_the_memory_check_fails_where_results_are_kept(panel: Driver) -> None:
+    before = resident()
+    kept = [np.ones((20, 512, 1024), dtype=np.float32) for _ in range(2)]
+    assert resident() - before > GROWTH_BYTES
+    assert len(kept) == 2
+    assert panel.viewer is not None

@@ -56,6 +56,7 @@ EXPLANATIONS: Mapping[str, str] = {
     "DCM-UNITS": "The header of a CT does not say that its values are Hounsfield units.",
     "DCM-ZEROFILL": "Pixels are shown finer than they were measured; the scanner filled in between.",
     "DEV-NONE": "A GPU was asked for that this machine does not have. The CPU gives the same numbers.",
+    "GRID-DEPTH": "Slices are thinner than their pixels, and voxels as wide as pixels are too deep to keep their detail.",
     "GRID-REGION": "The region of interest holds no voxel of the scanned volume. The message tells how far the scan reaches.",
     "GRID-SHAPE": "A voxel grid needs at least one voxel along each axis.",
     "GRID-SHORT": "The volume is shorter than one slice of the scan that was to be simulated.",

@@ -13,6 +13,7 @@ from torch import Tensor
 from medrecon.core.findings import Finding, Verdict, judge
 from medrecon.operators.slice_sampler import SliceSampler
 from medrecon.quality.coverage import INTERPOLATED, MEASURED, UNSEEN, coverage
+from medrecon.quality.depth import lost_depth
 from medrecon.quality.residual import residual
 
 #: Above this relative residual a result from projections is flagged.
@@ -75,7 +76,8 @@ def assess(A: SliceSampler, y: Tensor, x: Tensor) -> Quality:
     left = residual(A, y, x)
     level = coverage(A)
     shares = {of: float(np.count_nonzero(level == of)) / level.size for of in (MEASURED, INTERPOLATED, UNSEEN)}
-    findings = tuple(_findings(left.relative, left.rms, shares))
+    lost = lost_depth(A.poses, A.grid)
+    findings = (*_findings(left.relative, left.rms, shares), *([lost] if lost else []))
     return Quality(left.relative, left.rms, left.map, level, shares[MEASURED], shares[INTERPOLATED], shares[UNSEEN], findings)
 
 

@@ -70,6 +70,21 @@ def test_voxels_in_gaps_are_warned_of_with_their_share() -> None:
     assert quality.measured_share + quality.interpolated_share + quality.unseen_share == pytest.approx(1)
 
 
+def depth_findings(step_mm: float, spacing_mm: float | None) -> list[str]:
+    poses = parallel_poses(step_lps_mm=(0, 0, step_mm), thickness_mm=step_mm)  # of 1 mm pixels
+    A = SliceSampler(poses, plan_grid(poses, spacing_mm))
+    quality = assess(A, torch.full(A.range, 50.0), torch.full(A.domain, 50.0))
+    return [finding.fact for finding in quality.findings if finding.code == "GRID-DEPTH"]
+
+
+def test_slices_thinner_than_pixels_are_said_to_lose_detail_at_the_default_spacing_only() -> None:
+    (fact,) = depth_findings(0.5, None)
+    assert "slices of 0.5 mm every 0.5 mm were made into voxels of 1 mm" in fact
+    assert not depth_findings(0.5, 0.5)
+    assert not depth_findings(0.95, None)
+    assert not depth_findings(4.0, None)
+
+
 def test_the_numbers_are_plain_json_even_for_a_volume_that_is_not_finite() -> None:
     A = sampler()
     for x in (torch.full(A.domain, 50.0), torch.full(A.domain, math.nan)):

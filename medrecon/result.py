@@ -152,11 +152,12 @@ class Result:
 def write_context(scan: SliceScan | ProjectionScan, method: str, config_hash: str, verdict: str) -> writers.WriteContext:
     """Hand over what decides new UIDs: whatever decides the result, the configuration and how the scan was read."""
     if isinstance(scan, ProjectionScan):
-        settings: list[object] = [config_hash, scan.views.digest, scan.allowed]
+        settings: list[object] = [config_hash, scan.views.detector.pitch_mm, scan.allowed]  # an axis that was found changes views
+        source = scan.source.briefly()
     else:
-        poses = scan.poses
+        poses, source = scan.poses, scan.source
         settings = [config_hash, poses.thickness_mm.tolist(), poses.profile.kind, poses.profile.table, scan.allowed]
-    return writers.WriteContext(method=method, settings_hash=hash_of(settings), verdict=verdict, source=scan.source)
+    return writers.WriteContext(method=method, settings_hash=hash_of(settings), verdict=verdict, source=source)
 
 
 def check_formats(formats: Iterable[str]) -> tuple[str, ...]:

@@ -69,10 +69,11 @@ def geometry_summary(views: ViewGeometry) -> dict[str, Any]:
     sid, sdd, magnification = (
         float(np.median(one)) for one in (views.source_isocentre_mm, views.source_detector_mm, views.magnification)
     )
+    beam = beam_of(views)
     return {
-        "beam": beam_of(views),
+        "beam": beam,
         "views": len(views),
-        "arc_deg": round(float(np.degrees(covered_arc_rad(views))), 3),
+        "arc_deg": round(float(np.degrees(_turned_rad(views) if beam == "helical" else covered_arc_rad(views))), 3),
         "source_isocentre_mm": sid if diverging else None,
         "source_detector_mm": sdd if diverging else None,
         "magnification": magnification,
@@ -120,6 +121,11 @@ def judge_field_of_view(views: ViewGeometry, grid: Grid) -> tuple[Finding, ...]:
         fact = "the centre of the grid is seen by no view"
         return (Finding("PRJ-FOV", Verdict.WARN, fact, numbers),)
     return ()
+
+
+def _turned_rad(views: ViewGeometry) -> float:
+    """How far a helix turns, over all its turns, the last step included."""
+    return float(np.ptp(np.unwrap(views.angles_rad))) * len(views) / max(len(views) - 1, 1)
 
 
 def _seen_along_axis_mm(views: ViewGeometry) -> tuple[float, float]:

@@ -7,7 +7,7 @@ kept out of ``repr``; no message, log line or file name may use it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -46,6 +46,10 @@ class Source:
     file_hashes: tuple[str, ...] = ()
     instances: tuple[SourceInstance, ...] = ()
     header: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def briefly(self, most_instances: int = 64) -> Source:
+        """Return the source without its list of images where that is longer: each image of a derived series would carry it."""
+        return self if len(self.instances) <= most_instances else replace(self, instances=())
 
     @property
     def frame_of_reference_uid(self) -> str:

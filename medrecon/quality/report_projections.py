@@ -112,7 +112,7 @@ def _view_tile(views: ViewGeometry, k: int, image: NDArray[np.uint8], longest_px
     sides = Sides(*(pictures.letter(direction) for direction in (-u, u, up, -up)))
     pixels = np.asarray(shown) if colours is None else colours[np.asarray(shown)]
     at_isocentre = mm_per_pixel / float(np.median(views.magnification))
-    return Tile(pixels, sides, f"{np.degrees(views.angles_rad[k]):.0f}°", at_isocentre)
+    return Tile(pixels, sides, f"{round(float(np.degrees(views.angles_rad[k]))) % 360}°", at_isocentre)
 
 
 def _sinogram(pixels: NDArray[np.float32], window: Window, size_px: tuple[int, int] = _WIDE_PX) -> Shown:

@@ -15,6 +15,7 @@ from medrecon.core.findings import Finding, Verdict
 from medrecon.core.projections import Measured, ProjectionScan
 from medrecon.core.views import ViewGeometry
 
+_FEWEST_WITH_RINGS = 8  # views, in which a stripe can be told from the object
 _Step = tuple[ProjectionScan, tuple[Finding, ...]]
 
 
@@ -94,7 +95,7 @@ def _beam_hardening(scan: ProjectionScan, config: ProjectionConfig) -> _Step:
 
 
 def _rings(scan: ProjectionScan, config: ProjectionConfig) -> _Step:
-    if config.rings == "none":
+    if config.rings == "none" or len(scan.views) < _FEWEST_WITH_RINGS:
         return scan, ()
     from medrecon.preprocess.rings import remove_rings
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from medrecon.config import HounsfieldConfig, ReconstructionConfig
-from medrecon.core.errors import UsageError
+from medrecon.core.errors import InputError, UsageError
 from medrecon.core.field_of_view import judge_field_of_view, recommended_grid
 from medrecon.core.findings import Finding, Verdict, refuse
 from medrecon.core.grid import Grid
@@ -21,7 +21,6 @@ from medrecon.core.projections import (
     judge_values,
     without_impossible_values,
 )
-from medrecon.core.source import Source
 from medrecon.core.volume import Quantity, Volume
 from medrecon.device import Device
 from medrecon.steps.corrections import line_integrals_of
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from medrecon.quality.assess import Quality
 
 _SAMPLES_ON_GRID = "Give its centre in LPS mm, inside the field of view; `medrecon inspect` tells how far that reaches."
-_MOST_SOURCE_INSTANCES = 64  # named in every derived image; a helical scan has tens of thousands
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +49,7 @@ class ProjectionJob(Job):
 
     @classmethod
     def prepare(cls, scan: ProjectionScan, config: ReconstructionConfig, where: Device) -> Self:
-        """Check values and field of view, plan the grid, check the memory, take logarithm and corrections.
+        """Check the values, take logarithm and corrections, plan the grid in the field of view, check the memory.
 
         Raises
         ------
@@ -64,17 +62,17 @@ class ProjectionJob(Job):
         from medrecon.operators.xray_transform import XRayTransform
 
         impossible = () if scan.measured is not None else judge_values(scan.pixels, scan.measures)
-        refuse(impossible, scan.allowed)
+        refuse(impossible, scan.allowed, InputError)
         scan = without_impossible_values(scan) if impossible else scan
+        scan, notes = line_integrals_of(scan, config.projections)
         grid = recommended_grid(scan.views, config.grid.spacing_mm, config.grid.region_lps_mm)
         refuse(judge_field_of_view(scan.views, grid))
         _refuse_samples_outside(config.hounsfield, grid)
         check_memory(grid, scan.pixels.size)
-        scan, notes = line_integrals_of(scan, config.projections)
         seen = judge_line_integrals(scan)
-        refuse(seen)
+        refuse(seen, error=InputError)
         found = (*impossible, *judge_arc(scan.views), *judge_field_of_view(scan.views, grid), *judge_sampling(scan.views), *seen)
-        scan = replace(scan, source=_named(scan.source))
+        scan = replace(scan, source=scan.source.briefly())
         A = XRayTransform(scan.views, grid, _mask(scan), device=where.name)
         data = _tensor(scan.pixels, where, grid)
         return cls(scan, grid, A, data, (*(f for f in found if f not in scan.findings), *notes), config.hounsfield)
@@ -154,11 +152,6 @@ def _uncalibrated() -> Finding:
     fact = "the values are attenuation per mm, not Hounsfield units: nothing tells what water attenuates in this spectrum"
     hint = "Give hounsfield.water_per_mm, hounsfield.samples (measured water and air) or hounsfield.effective_kev."
     return Finding("HU-NONE", Verdict.OK, fact, hint=hint)
-
-
-def _named(source: Source) -> Source:
-    """Leave out the list of projections where it is long: every image of a derived series would carry it."""
-    return source if len(source.instances) <= _MOST_SOURCE_INSTANCES else replace(source, instances=())
 
 
 def _mask(scan: ProjectionScan) -> torch.Tensor | None:

@@ -47,7 +47,8 @@ class SliceJob(Job):
         grid = plan_grid(slices.poses, config.grid.spacing_mm, config.grid.axes, config.grid.region_lps_mm)
         check_memory(grid, slices.pixels.size)
         A = SliceSampler(slices.poses, grid, measured=slices.measured, stack=slices.stack, path=config.path)
-        return cls(slices, grid, A, torch.tensor(slices.pixels, device=where.name))
+        y = torch.from_dlpack(slices.pixels).to(where.name)  # no copy on the CPU: methods leave y as it is
+        return cls(slices, grid, A, y)
 
     def assess(self, x: Tensor) -> Quality:
         """Slice the volume again, and map what lies between slices and what no slice saw."""

@@ -21,6 +21,7 @@ from medrecon.core.findings import Finding, Verdict
 from medrecon.core.projections import Measured, ProjectionScan
 from medrecon.core.views import Detector, ViewGeometry
 from medrecon.core.volume import Quantity
+from medrecon.export import ExportRequest, export
 from medrecon.methods import get
 from medrecon.run import Request, run
 from medrecon.writers import _projections_rtk, _projections_stack
@@ -370,3 +371,15 @@ def test_a_dead_pixel_is_left_out_when_asked() -> None:
     worst = [float(np.abs(r.volume.voxels - clean.volume.voxels).max()) for r in (plain, mended)]
     assert worst[1] < 0.2 * worst[0]
     assert "PRJ-BAD" in codes(mended)
+
+
+def test_an_exported_series_is_the_one_that_the_run_would_have_written(tmp_path: Path) -> None:
+    _projections_stack.write(water_ball(), tmp_path / "scan")
+    config = bare("cbct-fast", "grid.spacing_mm=4.0", f"hounsfield.water_per_mm={WATER}")
+    run(Request(tmp_path / "scan", tmp_path / "out", config, formats=("nifti", "dicom", "maps")))
+    (result,) = (tmp_path / "out").iterdir()
+    export(ExportRequest(result, tmp_path / "again", ("dicom",), source=tmp_path / "scan"))
+    first, second = (sorted((folder / "dicom").glob("*.dcm")) for folder in (result, tmp_path / "again" / result.name))
+    uids = [[pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID for path in files] for files in (first, second)]
+    assert uids[0] == uids[1]
+    assert np.array_equal(pydicom.dcmread(first[3]).pixel_array, pydicom.dcmread(second[3]).pixel_array)

@@ -7,17 +7,19 @@ solution is direct, through the factors; everywhere else conjugate gradients fin
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from medrecon.core.grid import Float64
-from medrecon.core.progress import Tick
+from medrecon.core.progress import Tick, silent
 from medrecon.operators._separable import Taps, add_along_depth
-from medrecon.operators._slice_geometry import SliceGeometry
+from medrecon.operators._slice_geometry import SliceGeometry, depth_weights
 from medrecon.operators.slice_sampler import SliceSampler
 
 _LENGTH = 0.5  # of the covariance, in slice thicknesses
@@ -25,29 +27,67 @@ _APART = 1e-3  # voxels: slices whose places differ by less count as straight be
 _TINY = 1e-6  # singular values below this share of the largest carry nothing in float32
 
 
-def make_consistent(A: SliceSampler, y: Tensor, x: Tensor, eps: float, tolerance: float, iterations: int, tick: Tick) -> Tensor:
-    """Correct `x` (overwritten) so that ``A x`` is `y` up to the noise that `eps` allows.
+class ConsistentSet:
+    """All volumes that, sliced again, give the measured slices up to the noise that `eps` allows.
 
     Parameters
     ----------
+    A : SliceSampler
+    y : (n, rows, columns) Tensor
+        The images; pixels that were not measured may hold anything.
     eps : float
         Variance of the noise over that of the detail which the spline missed.
     tolerance, iterations : float, int
-        Where conjugate gradients stop.
+        Where conjugate gradients stop, where they are needed.
     """
-    used = np.flatnonzero(A.seen.any(axis=(1, 2)))
-    if len(used) == 0:
-        return x
-    if len(used) < len(y):
-        A, y = A.take(used), y[torch.from_numpy(used).to(y.device)]
-    prior = _Prior.of(A)
-    absolute = eps * prior.row_energy
-    if _is_direct(A):
-        _correct_directly(A, x, y, prior, absolute)
-    else:
-        normal, spread = _normal_operator(A, prior)
-        spread(x, _conjugate_gradients(normal, _residual(A, y, x), absolute, tolerance, iterations, tick))
-    return x
+
+    def __init__(self, A: SliceSampler, y: Tensor, eps: float, tolerance: float, iterations: int) -> None:
+        used = np.flatnonzero(A.seen.any(axis=(1, 2)))
+        if 0 < len(used) < len(y):
+            A, y = A.take(used), y[torch.from_numpy(used).to(y.device)]
+        self._A, self._y = A, y
+        self._tolerance, self._iterations = tolerance, iterations
+        self.is_empty = len(used) == 0
+        if self.is_empty:
+            return
+        self._unseen = None if A.seen.all() else torch.from_numpy(~A.seen).to(y.device)
+        prior = _Prior.of(A)
+        self._absolute = eps * prior.row_energy
+        self._direct = _DirectSolution.of(A, prior, self._absolute) if _is_direct(A) else None
+        self._normal, self._spread = _normal_operator(A, prior)
+        self._straight = _straight_solutions(A, prior, self._absolute)
+
+    def approach(self, x: Tensor, tick: Tick = silent) -> None:
+        """Give `x` the smallest probable correction, in place."""
+        if self.is_empty:
+            return
+        if self._direct is not None:
+            self._direct.correct(x, self._residual(x))
+            return
+        settings = self._absolute, self._tolerance, self._iterations
+        self._spread(x, _conjugate_gradients(self._normal, self._residual(x), *settings, tick))
+
+    def step_towards(self, x: Tensor) -> None:
+        """Give `x` as much of a nearly right correction as helps most, in place: one step of steepest descent.
+
+        It is right where pixels are voxels, whichever path A takes; elsewhere it neglects that neighbouring pixels share
+        voxels.
+        """
+        if self.is_empty:
+            return
+        residual = self._residual(x)
+        z = torch.empty_like(residual)
+        for members, inverse in self._straight:
+            z[members] = _along_depth(inverse, residual[members])
+        change = self._normal(z).add_(z, alpha=self._absolute)
+        energy = _dot(change, change)
+        if energy > 0:
+            self._spread(x, z.mul_(_dot(change, residual) / energy))
+
+    def _residual(self, x: Tensor) -> Tensor:
+        """Return y - A x, 0 where nothing was measured."""
+        residual = self._A.forward(x).neg_().add_(self._y)
+        return residual if self._unseen is None else residual.masked_fill_(self._unseen, 0)
 
 
 @dataclass(frozen=True)
@@ -156,6 +196,24 @@ def _normal_operator(A: SliceSampler, prior: _Prior) -> tuple[Callable[[Tensor],
     return normal, lambda x, z: add_along_depth(x, group.axes, smoothed.T, planes(z))
 
 
+def _straight_solutions(A: SliceSampler, prior: _Prior, eps: float) -> list[tuple[Tensor, Float64]]:
+    """Return, for slices of one stack and direction, which they are, and (w C w* + eps)^-1 with their weights w at the centre."""
+    geometry = A.geometry
+    rows, columns = geometry.image_shape
+    centre = geometry.start + (rows - 1) / 2 * geometry.down + (columns - 1) / 2 * geometry.across
+    straight = dataclasses.replace(geometry, start=centre)
+    found = []
+    for stack, axis in sorted(set(zip(A.stack.tolist(), geometry.axis.tolist(), strict=True))):
+        members = np.flatnonzero((A.stack == stack) & (geometry.axis == axis))
+        weights = np.stack([depth_weights(straight, int(k)) for k in members])
+        weights /= np.maximum(weights.sum(axis=1, keepdims=True), _TINY)
+        overlap = weights @ prior.matrix(weights.shape[1]) @ weights.T
+        np.fill_diagonal(overlap, np.where(overlap.diagonal() > 0, overlap.diagonal(), prior.row_energy))
+        inverse: Float64 = np.linalg.inv(overlap + eps * np.eye(len(members))).astype(np.float64)
+        found.append((torch.from_numpy(members), inverse))
+    return found
+
+
 def _add(x: Tensor, more: Tensor) -> None:
     x += more
 
@@ -163,12 +221,12 @@ def _add(x: Tensor, more: Tensor) -> None:
 def _conjugate_gradients(
     normal: Callable[[Tensor], Tensor], b: Tensor, eps: float, tolerance: float, iterations: int, tick: Tick
 ) -> Tensor:
-    """Solve (M + eps) z = b with M = A C A*, as far as A* can tell.
+    """Solve (M + eps) z = b with M = A C A*, as far as A* can tell; `b` is overwritten.
 
     Lengths are measured by <r, M r>: parts of b that no volume can give, such as detail finer than the voxels, are
     then invisible. With the plain norm they would grow to 1 / eps in z before they cancel.
     """
-    z, r, p = torch.zeros_like(b), b.clone(), b.clone()
+    z, r, p = torch.zeros_like(b), b, b.clone()
     Mr = normal(r)
     Mp = Mr.clone()
     energy = _dot(r, Mr)
@@ -205,25 +263,40 @@ def _is_direct(A: SliceSampler) -> bool:
     return bool(A.seen.all() or (aligned and (A.seen == A.seen[0]).all()))
 
 
-def _residual(A: SliceSampler, y: Tensor, x: Tensor) -> Tensor:
-    """Return y - A x, 0 where nothing was measured."""
-    return A.forward(x).neg_().add_(y).masked_fill_(torch.from_numpy(~A.seen).to(y.device), 0)
+@dataclass(frozen=True, eq=False)
+class _DirectSolution:
+    """C A* (A C A* + eps)^-1 through the eigenvalues of the factors of A; one small matrix where pixels are voxels."""
 
+    axes: tuple[int, int, int]
+    analyse: Float64
+    gain: NDArray[np.float32]
+    spread: Float64
+    down: _Spectrum
+    across: _Spectrum
 
-def _correct_directly(A: SliceSampler, x: Tensor, y: Tensor, prior: _Prior, eps: float) -> None:
-    """Add C A* (A C A* + eps)^-1 (y - A x) to `x` through the eigenvalues of the factors of A."""
-    if A.factors is None:
-        raise ValueError("A has no factors")
-    group = A.factors.groups[0]
-    smoothed = group.depth @ prior.matrix(group.depth.shape[1])
-    values, vectors = np.linalg.eigh(smoothed @ group.depth.T)
-    down, across = _Spectrum.of(group.runs[0].rows), _Spectrum.of(group.runs[0].columns)
-    in_plane = down.values[:, None] * across.values[None, :]
-    inner = _along_depth(vectors.T, torch.stack([across.analyse(down.analyse(image, -2), -1) for image in _residual(A, y, x)]))
-    for image, value in zip(inner, values, strict=True):
-        image *= torch.from_numpy(in_plane / (value * in_plane**2 + eps)).to(x)
-    planes = torch.stack([across.synthesise(down.synthesise(image, -2), -1) for image in inner])
-    add_along_depth(x, group.axes, smoothed.T @ vectors, planes)
+    @classmethod
+    def of(cls, A: SliceSampler, prior: _Prior, eps: float) -> _DirectSolution:
+        if A.factors is None:
+            raise ValueError("A has no factors")
+        group = A.factors.groups[0]
+        smoothed = group.depth @ prior.matrix(group.depth.shape[1])
+        values, vectors = np.linalg.eigh(smoothed @ group.depth.T)
+        down, across = _Spectrum.of(group.runs[0].rows), _Spectrum.of(group.runs[0].columns)
+        in_plane = down.values[:, None] * across.values[None, :]
+        gain = in_plane / (values[:, None, None] * in_plane**2 + eps)
+        return cls(group.axes, vectors.T, gain.astype(np.float32), smoothed.T @ vectors, down, across)
+
+    def correct(self, x: Tensor, residual: Tensor) -> None:
+        """Add the solution for a residual to `x`; image by image, so that no second copy of all is made."""
+        if self.gain[0].size == 1:
+            add_along_depth(x, self.axes, (self.spread * self.gain.reshape(-1)) @ self.analyse, residual)
+            return
+        across, down = self.across, self.down
+        inner = _along_depth(self.analyse, torch.stack([across.analyse(down.analyse(image, -2), -1) for image in residual]))
+        for image, gain in zip(inner, self.gain, strict=True):
+            image *= torch.from_numpy(gain).to(x)
+        planes = torch.stack([across.synthesise(down.synthesise(image, -2), -1) for image in inner])
+        add_along_depth(x, self.axes, self.spread, planes)
 
 
 @dataclass(frozen=True, eq=False)

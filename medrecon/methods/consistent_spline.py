@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 INPUT = "slices"
 
-_SPLINE_SHARE = 0.3  # of the time
+_SPLINE_SHARE, _DESCENT_SHARE = 0.2, 0.6  # of the time
+_BRIGHT = 0.999  # quantile of the images that stands for their brightest value
+_SAMPLES = 1_000_000  # pixels that are enough to tell it
 
 
 class ConsistentSplineConfig(Config):
@@ -29,6 +31,12 @@ class ConsistentSplineConfig(Config):
             gt=0, le=10, description="how far the slices may be missed: noise over missing detail, in variance; 0.1 for noisy MR"
         ),
     ] = 1e-3
+    edge: Annotated[
+        float, Field(gt=0, le=1, description="differences between neighbours that count as an edge, as a share of the range")
+    ] = 0.02
+    edge_steps: Annotated[
+        int, Field(ge=0, le=1000, description="steps towards few and sharp edges; 0 leaves the corrected spline, with its rings")
+    ] = 12
     tolerance: Annotated[
         float, Field(gt=0, lt=1, description="relative error at which the iteration stops, where one is needed")
     ] = 1e-2
@@ -36,10 +44,12 @@ class ConsistentSplineConfig(Config):
 
 
 def consistent_spline(A: SliceSampler, y: Tensor, config: ConsistentSplineConfig, tick: Tick) -> Tensor:
-    """Draw a B-spline, then make it agree with the thick slices: x + C A* (A C A* + eps)^-1 (y - A x). Tarantola 2005, ch. 3.
+    """Draw a B-spline and, of the volumes that give back the thick slices, go to one near it with few, sharp edges.
 
-    C is the covariance of what a spline misses, an exponential of half a slice thickness along the normal; the
-    correction is the most probable one under it. Against C = 1 it gains 0.05 to 0.15 dB on thick T1 slices.
+    The correction x + C A* (A C A* + eps)^-1 (y - A x) is the most probable one if C is the covariance of what a spline
+    misses, an exponential of half a slice thickness along the normal (Tarantola 2005, ch. 3). Alone it rings where
+    tissue changes faster than slices follow each other; steps down a total variation take the rings away, and what
+    they disturb is corrected after each. No voxel becomes darker than the darkest measured pixel, up to the last correction.
 
     Parameters
     ----------
@@ -53,13 +63,33 @@ def consistent_spline(A: SliceSampler, y: Tensor, config: ConsistentSplineConfig
     -------
     (slices, rows, columns) Tensor, float32
     """
-    from medrecon.methods._consistency import make_consistent
+    from medrecon.methods._consistency import ConsistentSet
+    from medrecon.methods._edges import EdgeDescent
     from medrecon.methods._spline import spline_through_slices
 
     y = y.float()
     x = spline_through_slices(A, y, config.order, lambda share: tick(_SPLINE_SHARE * share))
     tick(_SPLINE_SHARE)
-    rest = 1 - _SPLINE_SHARE
-    x = make_consistent(A, y, x, config.eps, config.tolerance, config.iterations, lambda s: tick(_SPLINE_SHARE + rest * s))
+    consistent = ConsistentSet(A, y, config.eps, config.tolerance, config.iterations)
+    low, high = _range_of(A, y)
+    steps = config.edge_steps if high > low else 0
+    descent = EdgeDescent(x, A.grid.spacing_mm, config.edge * (high - low), floor=low)
+    for done in range(steps):
+        consistent.step_towards(x)
+        descent.step(x)
+        tick(_SPLINE_SHARE + _DESCENT_SHARE * (done + 1) / steps)
+    rest = 1 - _SPLINE_SHARE - _DESCENT_SHARE
+    consistent.approach(x, lambda share: tick(1 - rest * (1 - share)))
     tick(1.0)
     return x
+
+
+def _range_of(A: SliceSampler, y: Tensor) -> tuple[float, float]:
+    """Return the darkest measured value, and the brightest one but for a few outliers."""
+    import numpy as np
+
+    values = y.cpu().numpy()[A.seen] if A.measured is not None else y.cpu().numpy().reshape(-1)
+    if values.size == 0:
+        return 0.0, 0.0
+    some = values[:: max(1, values.size // _SAMPLES)]
+    return float(values.min()), float(np.quantile(some, _BRIGHT))

@@ -94,6 +94,11 @@ class SliceGroup:
     depth_seen: Float64
     runs: tuple[_Run, ...]
 
+    @property
+    def pixels_are_voxels(self) -> bool:
+        """Whether nothing is interpolated in the plane."""
+        return len(self.runs) == 1 and self.runs[0].rows.is_identity and self.runs[0].columns.is_identity
+
     def gather(self, planes: Tensor, y: Tensor) -> None:
         """Interpolate one plane per slice (g, grid rows, grid columns) to the pixels of `y`, which is written to."""
         for run in self.runs:
@@ -138,6 +143,8 @@ class SeparableSlices:
         for group in self.groups:
             turned = x.permute(group.axes)
             planes = (_on(group.depth, x) @ turned.reshape(turned.shape[0], -1)).reshape(-1, *turned.shape[1:])
+            if group.pixels_are_voxels and len(group.slices) == len(y):
+                return planes
             group.gather(planes, y)
         return y
 
@@ -162,6 +169,9 @@ class SeparableSlices:
 def add_along_depth(x: Tensor, axes: tuple[int, int, int], matrix: Float64, planes: Tensor) -> None:
     """Add ``matrix @ planes`` to a volume whose depth, row and column axes are `axes`; a few planes at a time."""
     turned, factor = x.permute(axes), _on(np.ascontiguousarray(matrix), x)
+    if turned.is_contiguous():
+        turned.view(len(turned), -1).addmm_(factor, planes.flatten(1))
+        return
     for first in range(0, len(factor), _PLANES_AT_ONCE):
         part = factor[first : first + _PLANES_AT_ONCE] @ planes.flatten(1)
         turned[first : first + _PLANES_AT_ONCE] += part.reshape(-1, *planes.shape[1:])

@@ -17,6 +17,7 @@ from pydicom.uid import (
     JPEGLossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
+    JPEGLSNearLossless,
     RLELossless,
 )
 
@@ -184,6 +185,7 @@ SYNTAXES = [
     JPEGLossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
+    JPEGLSNearLossless,
     JPEG2000Lossless,
 ]
 
@@ -280,6 +282,16 @@ def test_the_check_of_inherited_loss_fails_where_no_image_was_compressed(tmp_pat
     header = scan_of(make_series(tmp_path, change=plain)).source.header
     assert "00282110" not in header
     assert header["00280301"]["Value"] == ["NO"]
+
+
+def test_an_encoding_that_always_loses_counts_as_loss_where_the_header_is_silent(tmp_path: Path) -> None:
+    paths = make_series(tmp_path, shape=SHAPE)
+    for path in paths:
+        image = dcmread(path)
+        image.compress(JPEGLSNearLossless, jls_error=1)
+        assert "LossyImageCompression" not in image
+        image.save_as(path)
+    assert scan_of(paths).source.header["00282110"]["Value"] == ["01"]
 
 
 def test_a_file_that_changed_since_it_was_listed_is_not_read(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 TEMPLATE = "projections.html.j2"
 COVERAGE_NAMES = ("outside the field of view", "inferred in part", "measured")
 _WIDE_PX = (1000, 260)  # of the sinogram
+_NAMESPACE = ' xmlns="http://www.w3.org/2000/svg"'  # of a file; within a page an address that looks as if it were loaded
 _FEWEST_ROWS = 8  # of a detector whose views are pictures
 _BEAMS = {"cone": "Cone beam", "fan": "Fan beam", "helical": "Helical scan", "parallel": "Parallel beam"}
 
@@ -60,7 +61,7 @@ def content(result: Result, scan: ProjectionScan) -> dict[str, Any]:
         "tiles": _key_figures(result, geometry),
         "hero": (left, _middle(volume, "coronal" if chosen else "axial", window)),
         "hero_words": words,
-        "geometry_svg": geometry_picture(scan.views, volume.grid),
+        "geometry_svg": geometry_picture(scan.views, volume.grid).replace(_NAMESPACE, "", 1),
         "integrals": f"from {number(float(scan.pixels.min()))} to {number(float(scan.pixels.max()))}",
         "views": [_view(scan.views, k, scan.pixels[k], dark, TILE_PX) for k in chosen],
         "sinogram": _sinogram(scan.pixels, dark),

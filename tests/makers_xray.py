@@ -145,14 +145,16 @@ def lettered(dot_mm: float = 2.0, distance_mm: float = 20.0) -> Ellipsoids:
     return Ellipsoids(np.eye(3) / radii[:, None, None], np.array(centres), np.ones(len(centres)))
 
 
-def project_box(views: ViewGeometry, half_mm: float) -> NDArray[np.float32]:
-    """Length in a cube about the origin of every ray of a diverging beam, from the source to the pixel."""
+def project_box(
+    views: ViewGeometry, half_mm: float, centre_lps_mm: tuple[float, float, float] = (0, 0, 0)
+) -> NDArray[np.float32]:
+    """Length in a cube about a point of every ray of a diverging beam, from the source to the pixel."""
     row, column = np.meshgrid(*(np.arange(n) for n in views.detector.shape), indexing="ij")
     result = np.empty(views.shape, np.float32)
     for k, source in enumerate(np.asarray(views.sources_lps_mm)):
-        step = views.pixel_lps_mm(k, row, column) - source
+        step, start = views.pixel_lps_mm(k, row, column) - source, source - np.asarray(centre_lps_mm)
         with np.errstate(divide="ignore"):
-            ends = np.stack([(-half_mm - source) / step, (half_mm - source) / step])
+            ends = np.stack([(-half_mm - start) / step, (half_mm - start) / step])
         first, last = ends.min(axis=0).max(axis=-1), ends.max(axis=0).min(axis=-1)
         result[k] = np.maximum(np.clip(last, 0, 1) - np.clip(first, 0, 1), 0) * np.linalg.norm(step, axis=-1)
     return result

@@ -24,12 +24,13 @@ from medrecon.operators._xray_upright import Upright
 _Array = NDArray[np.float32]
 
 _BLOCK_BYTES, _FEWEST_VIEWS = 8 * 2**20, 16
+_FEW_ROWS = 8  # of the detector, up to which following each ray is faster: ten times for a single row
 _PARTS_PER_THREAD, _SMALLEST_PART = 4, 8  # so that a thread that other work slows down does not hold up the rest
 
 
 def forward(rays: Rays, x: Tensor) -> Tensor:
     """Integrate (batch, slices, rows, columns) to (batch, views, rows, columns)."""
-    axis = vertical_axis(rays)
+    axis = _axis_of_lines(rays)
     y = torch.empty(len(x), len(rays), *rays.detector_shape)
     for volume, projections in zip(x.float(), y, strict=True):
         if axis is None:
@@ -41,11 +42,16 @@ def forward(rays: Rays, x: Tensor) -> Tensor:
 
 def adjoint(rays: Rays, y: Tensor) -> Tensor:
     """Spread (batch, views, rows, columns) to (batch, slices, rows, columns)."""
-    axis = vertical_axis(rays)
+    axis = _axis_of_lines(rays)
     x = torch.empty(len(y), *rays.grid_shape)
     for volume, projections in zip(x, y.float(), strict=True):
         volume.copy_(_spread_general(rays, projections) if axis is None else _spread_vertical(rays, axis, projections))
     return x
+
+
+def _axis_of_lines(rays: Rays) -> int | None:
+    """Return the axis along which whole lines are worked on; None where rays are followed one by one."""
+    return None if rays.detector_shape[0] <= _FEW_ROWS else vertical_axis(rays)
 
 
 def in_threads(work: Callable[[int, int], None], count: int) -> None:

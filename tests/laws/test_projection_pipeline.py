@@ -25,6 +25,7 @@ from medrecon.export import ExportRequest, export
 from medrecon.methods import get
 from medrecon.run import Request, run
 from medrecon.writers import _projections_rtk, _projections_stack
+from tests import makers_projections
 from tests.makers_written_dicom import dciodvfy_errors
 from tests.makers_xray import Ellipsoids, ball, lettered
 
@@ -383,3 +384,25 @@ def test_an_exported_series_is_the_one_that_the_run_would_have_written(tmp_path:
     uids = [[pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID for path in files] for files in (first, second)]
     assert uids[0] == uids[1]
     assert np.array_equal(pydicom.dcmread(first[3]).pixel_array, pydicom.dcmread(second[3]).pixel_array)
+
+
+def test_a_dicom_scan_ends_in_hounsfield_units_for_its_own_patient_and_names_him_nowhere_else(tmp_path: Path) -> None:
+    """The made CT-PD scan says what water attenuates; patient and study go into the derived series and nowhere else."""
+    views = makers_projections.curved_views()
+    (tmp_path / "scan").mkdir()
+    makers_projections.write_ct_pd(tmp_path / "scan", makers_projections.scanned(views))
+    config = Choice("ct-helical", None, ("surfaces=[]", "grid.spacing_mm=2.0"))
+    result, _ = run(Request(tmp_path / "scan", tmp_path / "out", config, formats=("dicom", "report", "nifti")))
+    assert result.volume.quantity is Quantity.HOUNSFIELD
+    assert result.provenance.calibration == {"water_per_mm": 0.0192, "air_per_mm": 0.0, "origin": "scanner"}
+    (folder,) = (tmp_path / "out").iterdir()
+    files = sorted((folder / "dicom").glob("*.dcm"))
+    image = pydicom.dcmread(files[0])
+    assert (image.PatientName, image.PatientID, image.StudyInstanceUID) == ("Miller^Anna", "19700101", "2.25.1")
+    assert image.FrameOfReferenceUID == "2.25.3"
+    assert image.SeriesInstanceUID != "2.25.2.2"
+    assert dciodvfy_errors(files[0]) == []
+    for name in ("run.json", "report.html"):
+        text = (folder / name).read_text(encoding="utf-8")
+        assert "Miller" not in text
+        assert "19700101" not in text

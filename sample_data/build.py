@@ -1,8 +1,9 @@
 """Builds the sample series and their truth again: ``python sample_data/build.py [--out FOLDER]``.
 
-Two series with known truth: an MR brain in thick slices, cut obliquely out of the ICBM 2009a template that the nilearn
-wheel carries, and a synthetic CT head scanned with a tilted gantry. The simulation here shares no code with medrecon,
-so that medrecon can be judged against it. Everything comes from fixed seeds; every name in the headers is invented.
+Two series with known truth, and X-ray projections: an MR brain in thick slices, cut obliquely out of the ICBM 2009a template
+that the nilearn wheel carries, a synthetic CT head scanned with a tilted gantry, and the same head in a cone beam. The
+simulation here shares no code with medrecon, so that medrecon can be judged against it. Everything comes from fixed seeds;
+every name in the headers is invented.
 """
 
 from __future__ import annotations
@@ -51,6 +52,14 @@ CT_PADDING = -2000  # stored value outside the scanner's circle, as GE writes it
 CT_TRUTH_FIRST_MM = -91.25  # reaches below the lowest corner of the lowest slice in the head
 CT_TRUTH_SHAPE = (152, 192, 192)
 
+CB_VIEWS, CB_ROWS, CB_COLUMNS = 120, 100, 128
+CB_PIXEL_MM = 3.0  # at the detector
+CB_SID_MM, CB_SDD_MM = 1000.0, 1500.0
+CB_WATER_PER_MM = 0.0206
+CB_PHOTONS, CB_DARK = 50_000.0, 120.0  # in the middle of the open beam, and without a beam
+CB_STEP_MM = 2.0  # along the rays
+CB_REACH_MM = 126.0  # from the axis, where the rays begin and end
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -82,7 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent)
     out: Path = parser.parse_args().out
-    files = dict(sorted([*mr_brain_thick(), *ct_head_tilted()]))
+    files = dict(sorted([*mr_brain_thick(), *ct_head_tilted(), *cone_beam_head()]))
     for name, content in files.items():
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).write_bytes(content)
@@ -126,11 +135,76 @@ def ct_head_tilted() -> Iterator[tuple[str, bytes]]:
     stored = as_int16(noisy - CT_INTERCEPT)
     stored[:, ~circle(rows, columns)] = CT_PADDING
     yield from series_files("ct_head_tilted", stored, place)
+    truth, origin = upright_head()
+    yield "ct_head_tilted/truth.nii.gz", nifti(as_int16(truth), origin, (np.eye(3)[0], np.eye(3)[1], np.eye(3)[2]), CT_PIXEL_MM)
+
+
+@functools.cache
+def upright_head() -> tuple[Float, Float]:
+    """Paint the head upright: Hounsfield units (slice, row, column), and where the first voxel stands, LPS mm."""
+    half = CT_PIXEL_MM * (CT_TRUTH_SHAPE[2] - 1) / 2
     origin = np.array([-half, -half, CT_TRUTH_FIRST_MM])
-    axes = (np.eye(3)[0], np.eye(3)[1], np.eye(3)[2])
-    upright = Placement(axes[0], axes[1], origin + np.arange(CT_TRUTH_SHAPE[0])[:, None] * CT_PIXEL_MM * axes[2], CT_PIXEL_MM)
-    truth = np.stack([head_planes(upright, k, np.zeros(1), CT_TRUTH_SHAPE[1:])[0] for k in range(CT_TRUTH_SHAPE[0])])
-    yield "ct_head_tilted/truth.nii.gz", nifti(as_int16(truth), origin, axes, CT_PIXEL_MM)
+    positions = origin + np.arange(CT_TRUTH_SHAPE[0])[:, None] * CT_PIXEL_MM * np.eye(3)[2]
+    upright = Placement(np.eye(3)[0], np.eye(3)[1], positions, CT_PIXEL_MM)
+    planes = [head_planes(upright, k, np.zeros(1), CT_TRUTH_SHAPE[1:])[0] for k in range(CT_TRUTH_SHAPE[0])]
+    return np.stack(planes), origin
+
+
+def cone_beam_head() -> Iterator[tuple[str, bytes]]:
+    """Yield name and bytes of each file of the projections: 120 views of the head, counts with open beam and dark image."""
+    head_hu, origin = upright_head()
+    attenuation = (CB_WATER_PER_MM * np.maximum(head_hu + 1000, 0) / 1000).astype(np.float32)
+    angles = np.arange(CB_VIEWS) * 2 * np.pi / CB_VIEWS
+    integrals = np.stack([view_of(attenuation, origin, angle) for angle in angles])
+    across = np.linspace(-1, 1, CB_COLUMNS)
+    beam = CB_PHOTONS * (1 - 0.25 * across**2)[None, :] * (1 - 0.1 * np.linspace(-1, 1, CB_ROWS)[:, None])  # bow tie and heel
+    expected = beam * np.exp(-integrals)
+    noise = np.random.default_rng(20260103).standard_normal(expected.shape)
+    counts = np.clip(np.rint(expected + np.sqrt(expected) * noise + CB_DARK), 0, 65535).astype("<u2")
+    yield "cone_beam_head/projections.npy", npy(counts)
+    yield "cone_beam_head/open_beam.npy", npy(np.rint(beam[None] + CB_DARK).astype("<u2"))
+    yield "cone_beam_head/dark.npy", npy(np.full((1, CB_ROWS, CB_COLUMNS), CB_DARK, dtype="<u2"))
+    yield "cone_beam_head/scan.yaml", CB_SCAN.encode("ascii")
+
+
+#: What the reader of projections is told; `docs/projection-formats.md` explains it.
+CB_SCAN = f"""format: medrecon projections
+version: 1
+images: projections.npy
+measures: counts
+open_beam: open_beam.npy
+dark: dark.npy
+detector:
+  row_pitch_mm: {CB_PIXEL_MM}
+  column_pitch_mm: {CB_PIXEL_MM}
+geometry:
+  kind: cone
+  angles_deg: {{first: 0.0, step: {360 / CB_VIEWS}}}
+  sid_mm: {CB_SID_MM}
+  sdd_mm: {CB_SDD_MM}
+"""
+
+
+def view_of(attenuation: NDArray[np.float32], origin: Float, angle: float) -> Float:
+    """Add up attenuation along the rays of one view, in steps: rows grow to the head, columns to the left at angle 0."""
+    to_source, along_u = np.array([np.sin(angle), -np.cos(angle), 0.0]), np.array([np.cos(angle), np.sin(angle), 0.0])
+    row = (np.arange(CB_ROWS) - (CB_ROWS - 1) / 2) * CB_PIXEL_MM
+    column = (np.arange(CB_COLUMNS) - (CB_COLUMNS - 1) / 2) * CB_PIXEL_MM
+    source, centre = CB_SID_MM * to_source, (CB_SID_MM - CB_SDD_MM) * to_source
+    pixels = centre + column[None, :, None] * along_u + row[:, None, None] * np.array([0.0, 0.0, 1.0])
+    rays = (pixels - source) / np.linalg.norm(pixels - source, axis=-1, keepdims=True)
+    total = np.zeros((CB_ROWS, CB_COLUMNS))
+    for way in np.arange(CB_SID_MM - CB_REACH_MM, CB_SID_MM + CB_REACH_MM, CB_STEP_MM):
+        points = (source + (way + CB_STEP_MM / 2) * rays - origin) / CT_PIXEL_MM
+        total += ndimage.map_coordinates(attenuation, np.moveaxis(points, -1, 0)[::-1], order=1, mode="constant") * CB_STEP_MM
+    return total
+
+
+def npy(array: NDArray[np.generic]) -> bytes:
+    """Return an array as NumPy stores it."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
 
 
 def bell(u: Float) -> Float:

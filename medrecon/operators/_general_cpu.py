@@ -38,7 +38,7 @@ def forward(geometry: SliceGeometry, x: Tensor) -> Tensor:
         for k in range(first, last):
             _gather(voxels.transpose(_turned(geometry, k)), images[k], *_rays(geometry, k), table)
 
-    _in_threads(work, len(geometry))
+    in_threads(work, len(geometry))
     return y
 
 
@@ -52,7 +52,7 @@ def adjoint(geometry: SliceGeometry, y: Tensor) -> Tensor:
             _scatter(voxels.transpose(_turned(geometry, k)), images[k], *_rays(geometry, k), table, first, last)
 
     for axis in np.unique(geometry.axis):
-        _in_threads(partial(work, members=np.flatnonzero(geometry.axis == axis)), geometry.grid_shape[axis])
+        in_threads(partial(work, members=np.flatnonzero(geometry.axis == axis)), geometry.grid_shape[axis])
     return x
 
 
@@ -66,7 +66,7 @@ def seen(geometry: SliceGeometry) -> Float64:
             sizes = geometry.grid_shape[order[0]], geometry.grid_shape[order[1]], geometry.grid_shape[order[2]]
             _share(sizes, share[k], *_rays(geometry, k), table)
 
-    _in_threads(work, len(geometry))
+    in_threads(work, len(geometry))
     return share
 
 
@@ -92,7 +92,7 @@ def _table(geometry: SliceGeometry) -> Float64:
     return geometry.profile.cumulative(np.linspace(-reach, reach, _TABLE_STEPS + 1))
 
 
-def _in_threads(work: Callable[[int, int], None], count: int) -> None:
+def in_threads(work: Callable[[int, int], None], count: int) -> None:
     """Run `work` on consecutive parts of ``range(count)`` in as many threads as torch uses."""
     bounds = np.linspace(0, count, min(torch.get_num_threads(), count) + 1).round().astype(int).tolist()
     with ThreadPoolExecutor(len(bounds) - 1) as pool:
@@ -100,7 +100,7 @@ def _in_threads(work: Callable[[int, int], None], count: int) -> None:
             done.result()
 
 
-def _compiled(function: F) -> F:
+def compiled(function: F) -> F:
     """Compile without the interpreter's lock, and keep the machine code on disk where the system has a place for it."""
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     try:
@@ -110,7 +110,7 @@ def _compiled(function: F) -> F:
     return dispatcher
 
 
-@_compiled
+@compiled
 def _cumulative(table: Float64, place: float) -> float:
     """Return the profile's integral up to a place on the table, in steps from its middle."""
     place = min(max(place + _TABLE_STEPS / 2, 0.0), float(_TABLE_STEPS))
@@ -118,7 +118,7 @@ def _cumulative(table: Float64, place: float) -> float:
     return table[low] + (place - low) * (table[low + 1] - table[low])  # type: ignore[no-any-return]
 
 
-@_compiled
+@compiled
 def _point(rays: Float64, positions: tuple[int, int], row: int, column: int, sub: int) -> tuple[float, float, float]:
     """Where a sub-position of a pixel lies, in voxels, crossed axis first."""
     r = row + (sub // positions[1] + 0.5) / positions[0] - 0.5
@@ -130,12 +130,12 @@ def _point(rays: Float64, positions: tuple[int, int], row: int, column: int, sub
     )
 
 
-@_compiled
+@compiled
 def _inside(place: float, size: int) -> bool:
     return -0.5 - SLACK <= place <= size - 0.5 + SLACK
 
 
-@_compiled
+@compiled
 def _cell(place: float, size: int) -> tuple[int, int, float]:
     """Return the two voxels around a place, held within the outermost ones, and the share of the second."""
     held = min(max(place, 0.0), size - 1.0)
@@ -143,7 +143,7 @@ def _cell(place: float, size: int) -> tuple[int, int, float]:
     return low, min(low + 1, size - 1), held - low
 
 
-@_compiled
+@compiled
 def _gather(
     voxels: Array, image: Array, rays: Float64, positions: tuple[int, int], reach: float, per_plane: float, table: Float64
 ) -> None:
@@ -170,7 +170,7 @@ def _gather(
             image[row, column] = total / count
 
 
-@_compiled
+@compiled
 def _scatter(
     voxels: Array,
     image: Array,
@@ -206,7 +206,7 @@ def _scatter(
                         voxels[plane, p1, q1] += far * t
 
 
-@_compiled
+@compiled
 def _share(
     sizes: Shape,
     image: Float64,

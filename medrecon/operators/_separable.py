@@ -54,7 +54,7 @@ class Taps:
     def matrix(self, like: Tensor) -> Tensor:
         """Return the matrix (outputs, inputs); it is made when needed, because a tilted series has one per slice.
 
-        A dense product is faster than gathering a few taps, and much faster than scattering them.
+        On a GPU a dense product is faster than gathering a few taps, and much faster than scattering them.
         """
         dense = like.new_zeros((len(self.index), self.size))
         index, weight = torch.from_numpy(self.index).to(like.device), torch.from_numpy(self.weight).to(like)
@@ -102,6 +102,11 @@ class SliceGroup:
     def gather(self, planes: Tensor, y: Tensor) -> None:
         """Interpolate one plane per slice (g, grid rows, grid columns) to the pixels of `y`, which is written to."""
         for run in self.runs:
+            if _is_compiled(y):
+                from medrecon.operators import _separable_cpu
+
+                _separable_cpu.gather(run.rows, run.columns, self._placed(run), planes, y)
+                continue
             rows, columns = run.rows.factor(planes), run.columns.factor(planes)
             for place, k in self._placed(run):
                 y[k] = from_right(columns, from_left(rows, planes[place]))
@@ -110,14 +115,19 @@ class SliceGroup:
         """Apply the transpose of `gather`: from the images `y` to one plane per slice of a grid of this shape."""
         planes = y.new_empty((len(self.slices), shape[self.axes[1]], shape[self.axes[2]]))
         for run in self.runs:
+            if _is_compiled(y):
+                from medrecon.operators import _separable_cpu
+
+                _separable_cpu.scatter(run.rows, run.columns, self._placed(run), y, planes)
+                continue
             rows, columns = (None if one is None else one.T for one in (run.rows.factor(y), run.columns.factor(y)))
             for place, k in self._placed(run):
                 planes[place] = from_left(rows, from_right(columns, y[k]))
         return planes
 
-    def _placed(self, run: _Run) -> Iterator[tuple[int, int]]:
-        """Yield the slices of a run, one by one so that no copy of all is made: place in the group, number of the slice."""
-        yield from zip(np.searchsorted(self.slices, run.slices).tolist(), run.slices.tolist(), strict=True)
+    def _placed(self, run: _Run) -> list[tuple[int, int]]:
+        """Place in the group and number of each slice of a run, taken one by one so that no copy of all is made."""
+        return list(zip(np.searchsorted(self.slices, run.slices).tolist(), run.slices.tolist(), strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,6 +262,10 @@ def _snapped(index: NDArray[np.int64], weight: Float64, seen: Float64, size: int
     if index.shape[1] == 2 and (np.abs(top - 1) < 1e-9).all():
         return Taps(np.take_along_axis(index, strongest, axis=1), np.ones_like(top), seen, size)
     return Taps(index, weight, seen, size)
+
+
+def _is_compiled(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)
 
 
 def _on(matrix: Float64, like: Tensor) -> Tensor:

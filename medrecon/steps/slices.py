@@ -39,7 +39,7 @@ class SliceJob(Job):
 
         The planes of a volume are taken as slices along its widest spacing.
         """
-        import torch
+        from torch.utils.dlpack import from_dlpack
 
         from medrecon.operators.slice_sampler import SliceSampler
 
@@ -47,7 +47,7 @@ class SliceJob(Job):
         grid = plan_grid(slices.poses, config.grid.spacing_mm, config.grid.axes, config.grid.region_lps_mm)
         check_memory(grid, slices.pixels.size)
         A = SliceSampler(slices.poses, grid, measured=slices.measured, stack=slices.stack, path=config.path)
-        y = torch.from_dlpack(slices.pixels).to(where.name)  # no copy on the CPU: methods leave y as it is
+        y = from_dlpack(slices.pixels).to(where.name)  # no copy on the CPU: methods leave y as it is
         return cls(slices, grid, A, y)
 
     def assess(self, x: Tensor) -> Quality:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from medrecon.core.errors import GeometryError
 from medrecon.core.output_grid import plan_grid
-from medrecon.operators import _general_cpu, _general_reference
+from medrecon.operators import _general_cpu, _general_reference, _separable
 from medrecon.operators._slice_geometry import slice_geometry
 from medrecon.operators.linear import LinearOperator
 from medrecon.operators.slice_sampler import SlicePath, SliceSampler
@@ -69,6 +69,16 @@ def test_compiled_loops_give_the_numbers_of_plain_torch(case: Case) -> None:
     assert (_general_cpu.forward(geometry, x) - _general_reference.forward(geometry, x)).abs().max() < 1e-10
     assert (_general_cpu.adjoint(geometry, y) - _general_reference.adjoint(geometry, y)).abs().max() < 1e-10
     assert np.abs(_general_cpu.seen(geometry) - _general_reference.seen(geometry)).max() < 1e-10
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.separable], ids=str)
+def test_taps_in_compiled_loops_give_the_numbers_of_dense_products(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    A = case.make("separable")
+    x, y = random(A.domain), random(A.range)
+    images, volume = A.forward(x), A.adjoint(y)
+    monkeypatch.setattr(_separable, "_is_compiled", lambda _: False)  # as on a GPU
+    assert (A.forward(x) - images).abs().max() < 1e-12
+    assert (A.adjoint(y) - volume).abs().max() < 1e-12
 
 
 def test_the_check_between_paths_fails_on_a_thickness_one_percent_off() -> None:

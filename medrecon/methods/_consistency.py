@@ -76,13 +76,19 @@ class ConsistentSet:
         if self.is_empty:
             return
         residual = self._residual(x)
-        z = torch.empty_like(residual)
-        for members, inverse in self._straight:
-            z[members] = _along_depth(inverse, residual[members])
+        z = self._straightened(residual)
         change = self._normal(z).add_(z, alpha=self._absolute)
         energy = _dot(change, change)
         if energy > 0:
             self._spread(x, z.mul_(_dot(change, residual) / energy))
+
+    def _straightened(self, residual: Tensor) -> Tensor:
+        if len(self._straight) == 1:
+            return _along_depth(self._straight[0][1], residual)
+        z = torch.empty_like(residual)
+        for members, inverse in self._straight:
+            z[members] = _along_depth(inverse, residual[members])
+        return z
 
     def _residual(self, x: Tensor) -> Tensor:
         """Return y - A x, 0 where nothing was measured."""
@@ -247,7 +253,8 @@ def _conjugate_gradients(
 
 
 def _dot(a: Tensor, b: Tensor) -> float:
-    return float((a * b).sum(dtype=torch.float64))
+    """Return the inner product, summed up image by image so that no further copy of all is made."""
+    return sum(float((one * other).sum(dtype=torch.float64)) for one, other in zip(a, b, strict=True))
 
 
 def _is_direct(A: SliceSampler) -> bool:

@@ -79,14 +79,14 @@ def rtk_row(name: str, case: RtkCase) -> Row:
 
 
 def forward_rows() -> Iterator[Row]:
-    """Yield RTK's tests of the forward projection: a box of ones and Shepp-Logan, the source outside and inside."""
+    """Yield RTK's tests of the forward projection: a box of ones, which ends at the voxels' faces, and Shepp-Logan."""
     panel = Detector((64, 64), (4.0, 4.0))
     outside, inside = (ViewGeometry.cone(np.radians(8.0 * np.arange(45)), sid, 1000, panel) for sid in (500, 120))
     curved = ViewGeometry.cone(np.radians(8.0 * np.arange(45)), 500, 1000, Detector((64, 64), (4.0, 4.0), 600.0))
     box, ones = centred_grid(64, 4.0), torch.ones(64, 64, 64)
     fine, phantom = centred_grid(128, 2.0), shepp_logan(128)
     drawn = torch.from_numpy(phantom.voxels(fine))
-    yield forward_row("box, source outside", XRayTransform(outside, box).forward(ones), project_box(outside, 126.0))
+    yield forward_row("box, source outside", XRayTransform(outside, box).forward(ones), project_box(outside, 128.0))
     for name, views in (("source outside", outside), ("cylindrical detector", curved), ("source inside", inside)):
         yield forward_row(f"Shepp-Logan, {name}", XRayTransform(views, fine).forward(drawn), phantom.project(views))
 

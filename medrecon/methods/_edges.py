@@ -19,12 +19,10 @@ _MOMENTUM = 0.85
 
 
 class EdgeDescent:
-    """Heavy-ball descent on the total variation of one volume.
+    """Heavy-ball descent on the total variation of a volume.
 
     Parameters
     ----------
-    like : (slices, rows, columns) Tensor
-        The volume that will be changed; only its shape, type and device matter.
     spacing_mm : (slice, row, column)
     delta : float
         Differences between neighbours at the finest spacing above which they count as an edge.
@@ -32,30 +30,35 @@ class EdgeDescent:
         No voxel is made darker than this.
     """
 
-    def __init__(self, like: Tensor, spacing_mm: tuple[float, float, float], delta: float, floor: float) -> None:
+    def __init__(self, spacing_mm: tuple[float, float, float], delta: float, floor: float) -> None:
         finest = min(spacing_mm)
         slices, rows, columns = ((finest / spacing) ** 2 for spacing in spacing_mm)
         self._weights = slices, rows, columns
         self._delta = delta
         self._floor = floor
-        self._velocity = torch.zeros_like(like)
+        self._before: Tensor | None = None
 
-    def step(self, x: Tensor) -> None:
-        """Move `x`, in place."""
+    def step(self, x: Tensor) -> Tensor:
+        """Return the volume after `x`; `x` itself is kept for the next step, and overwritten then.
+
+        The momentum is where `x` really went since the last step, whatever else was done to it meanwhile.
+        """
+        after = x.clone() if self._before is None else self._before
         if x.device.type == "cpu" and x.is_contiguous():
-            self._accelerate_compiled(x)
+            self._advance_compiled(x, after)
         else:
-            self._velocity.mul_(_MOMENTUM).sub_(self._gradient(x), alpha=_STEP * self._delta)
-        x.add_(self._velocity).clamp_(min=self._floor)
+            after.sub_(x).mul_(-_MOMENTUM).add_(x).sub_(self._gradient(x), alpha=_STEP * self._delta)
+        self._before = x
+        return after.clamp_(min=self._floor)
 
-    def _accelerate_compiled(self, x: Tensor) -> None:
-        from medrecon.methods._edges_cpu import accelerate
+    def _advance_compiled(self, x: Tensor, before: Tensor) -> None:
+        from medrecon.methods._edges_cpu import advance
 
-        voxels, velocity, threads = x.numpy(), self._velocity.numpy(), torch.get_num_threads()
+        voxels, into, threads = x.numpy(), before.numpy(), torch.get_num_threads()
         bounds = np.linspace(0, len(x), min(threads, len(x)) + 1).astype(int).tolist()
 
         def work(first: int, last: int) -> None:
-            accelerate(voxels, velocity, first, last, self._weights, self._delta, _MOMENTUM, _STEP * self._delta)
+            advance(voxels, into, first, last, self._weights, self._delta, _MOMENTUM, _STEP * self._delta)
 
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(work, bounds[:-1], bounds[1:]))

@@ -26,9 +26,9 @@ def _compiled(function: F) -> F:
 
 
 @_compiled
-def accelerate(
+def advance(
     x: Floats,
-    velocity: Floats,
+    before: Floats,
     first: int,
     last: int,
     weights: tuple[float, float, float],
@@ -36,15 +36,15 @@ def accelerate(
     momentum: float,
     length: float,
 ) -> None:
-    """Set ``velocity = momentum * velocity - length * gradient(x)`` in the planes from `first` to before `last`."""
+    """Set ``before = x + momentum * (x - before) - length * gradient(x)`` in the planes from `first` to before `last`."""
     planes, rows, columns = x.shape
     w0, w1, w2 = np.float32(weights[0]), np.float32(weights[1]), np.float32(weights[2])
     m, s = np.float32(momentum), np.float32(length)
-    before = np.zeros((rows, columns), np.float32)
+    ahead = np.zeros((rows, columns), np.float32)
     here = np.zeros((rows, columns), np.float32)
     behind = np.zeros((rows, columns), np.float32)
     if first > 0:
-        _allow(x, first - 1, w0, w1, w2, delta, before)
+        _allow(x, first - 1, w0, w1, w2, delta, ahead)
     _allow(x, first, w0, w1, w2, delta, here)
     inflow = np.empty(columns, np.float32)
     for i in range(first, last):
@@ -53,7 +53,7 @@ def accelerate(
         for r in range(rows):
             inflow[:] = 0
             if i > 0:
-                _exchange(x[i, r], x[i - 1, r], here[r], before[r], w0, inflow)
+                _exchange(x[i, r], x[i - 1, r], here[r], ahead[r], w0, inflow)
             if i + 1 < planes:
                 _exchange(x[i, r], x[i + 1, r], here[r], behind[r], w0, inflow)
             if r > 0:
@@ -63,8 +63,8 @@ def accelerate(
             _exchange(x[i, r, 1:], x[i, r, :-1], here[r, 1:], here[r, :-1], w2, inflow[1:])
             _exchange(x[i, r, :-1], x[i, r, 1:], here[r, :-1], here[r, 1:], w2, inflow[:-1])
             for c in range(columns):
-                velocity[i, r, c] = m * velocity[i, r, c] + s * inflow[c]
-        before, here, behind = here, behind, before
+                before[i, r, c] = x[i, r, c] + m * (x[i, r, c] - before[i, r, c]) + s * inflow[c]
+        ahead, here, behind = here, behind, ahead
 
 
 @_compiled

@@ -73,10 +73,10 @@ def consistent_spline(A: SliceSampler, y: Tensor, config: ConsistentSplineConfig
     consistent = ConsistentSet(A, y, config.eps, config.tolerance, config.iterations)
     low, high = _range_of(A, y)
     steps = config.edge_steps if high > low else 0
-    descent = EdgeDescent(x, A.grid.spacing_mm, config.edge * (high - low), floor=low)
+    descent = EdgeDescent(A.grid.spacing_mm, config.edge * (high - low), floor=low)
     for done in range(steps):
         consistent.step_towards(x)
-        descent.step(x)
+        x = descent.step(x)
         tick(_SPLINE_SHARE + _DESCENT_SHARE * (done + 1) / steps)
     rest = 1 - _SPLINE_SHARE - _DESCENT_SHARE
     consistent.approach(x, lambda share: tick(1 - rest * (1 - share)))

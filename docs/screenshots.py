@@ -1,9 +1,9 @@
 """Drive the napari plugin on the sample data and take the pictures of the tutorial.
 
-xvfb-run -s "-screen 0 1600x1000x24" python docs/screenshots.py [FOLDER [PICTURE...]]
+xvfb-run -s "-screen 0 1600x1000x24" python docs/screenshots.py [FOLDER PICTURE PICTURE...]
 
-Pictures go to docs/pictures where no folder is named, and all are taken where none is named: `panel` takes the seven of the
-panel, every other name is that of a function below.
+Pictures go to docs/pictures where no folder is named, and all are taken where none is named: `panel` takes those of the panel,
+every other name is that of a function below.
 """
 
 from __future__ import annotations
@@ -34,26 +34,32 @@ _SETTLE_S = 0.8
 _PATIENCE_S = 300.0
 _SHOWN_PROGRESS = 300  # of 1000
 _COLOURS = 256
+_ONE_PICTURE = 4  # arguments
 
 
 def main(folder: Path, wanted: list[str]) -> None:
-    """Take the wanted pictures."""
+    """Take the wanted pictures, each in a process of its own: napari keeps listeners of windows that were closed."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
+        result = reconstructed(HEAD, Path(scratch) / "out") if set(wanted) != {"panel"} else Path()
+        for name in wanted:
+            subprocess.run([sys.executable, __file__, str(folder), name, str(result)], check=True)
+
+
+def take(folder: Path, name: str, result: Path) -> None:
+    """Take one picture, or those of the panel."""
+    with tempfile.TemporaryDirectory() as scratch:
         os.environ["NAPARI_CONFIG"] = str(Path(scratch) / "settings.yaml")  # nobody's own preferences, and none left behind
-        if not wanted or "panel" in wanted:
-            with window() as viewer:
+        with window() as viewer:
+            if name == "panel":
                 panel(viewer, folder, Path(scratch))
-        pictures = [one for one in PICTURES if not wanted or one.__name__ in wanted]
-        result = reconstructed(HEAD, Path(scratch) / "out") if pictures else Path()
-        for picture in pictures:
-            with window() as viewer:
-                picture(viewer, result)
-                shoot(viewer, folder / f"napari_{picture.__name__}.png")
+            else:
+                PICTURES[name](viewer, result)
+                shoot(viewer, folder / f"napari_{name}.png")
 
 
 def panel(viewer: napari.Viewer, folder: Path, scratch: Path) -> None:
-    """Go through the four steps of the panel with a head CT, and show a refused series at the end."""
+    """Go through the four steps of the panel with a head CT, after a series that is refused."""
     from medrecon_napari.model.steps import Step
     from medrecon_napari.panel import ReconstructionPanel
 
@@ -62,6 +68,9 @@ def panel(viewer: napari.Viewer, folder: Path, scratch: Path) -> None:
     bench = made.bench
     until(lambda: letters_are_there(viewer))
     shoot(viewer, folder / "panel_start.png")
+    bench.look_at(with_a_hole(HEAD, scratch / "hole"))
+    until(lambda: bench.info is not None)
+    shoot(viewer, folder / "panel_refused.png")
     bench.look_at(HEAD)
     until(lambda: bench.info is not None and made.screen.scan(bench.info.id) is not None)
     shoot(viewer, folder / "panel_load.png")
@@ -77,17 +86,12 @@ def panel(viewer: napari.Viewer, folder: Path, scratch: Path) -> None:
     until(lambda: made.surface.tissue.count() > 2)
     made.surface.tissue.setCurrentIndex(made.surface.tissue.findData("bone"))
     made.surface.make_button.click()
-    until(lambda: bool(made.surface.summary()))
+    until(lambda: any_surface(viewer, "bone"))
     show_bone(viewer)
     shoot(viewer, folder / "panel_surface.png")
-    viewer.dims.ndisplay = 2
     made.open_step(Step.EXPORT)
-    made.export.folder.setText(str(Path.home() / "exports"))
+    made.export.folder.setText("~/exports")
     shoot(viewer, folder / "panel_export.png")
-    made.open_step(Step.LOAD)
-    bench.look_at(with_a_hole(HEAD, scratch / "hole"))
-    until(lambda: bench.info is not None)
-    shoot(viewer, folder / "panel_refused.png")
     made.home.close()
 
 
@@ -111,9 +115,9 @@ def show_bone(viewer: napari.Viewer) -> None:
     viewer.scene.camera.set_view_direction((0.3, 0.8, -0.5), (-1.0, 0.0, 0.0))
 
 
-def any_surface(viewer: napari.Viewer) -> bool:
+def any_surface(viewer: napari.Viewer, tissue: str = "skin") -> bool:
     """Whether a surface is in the viewer: the last layer of a result."""
-    return any(layer.metadata.get("role") == "surface" for layer in viewer.layers)
+    return any(layer.metadata.get("tissue") == tissue for layer in viewer.layers)
 
 
 def letters_are_there(viewer: napari.Viewer) -> bool:
@@ -242,14 +246,16 @@ def window() -> Iterator[napari.Viewer]:
         viewer.close()
 
 
-PICTURES = (viewing, three_planes, coverage, surface, before_after, measuring)
+PICTURES = {one.__name__: one for one in (viewing, three_planes, coverage, surface, before_after, measuring)}
 
 
 def settle(seconds: float = _SETTLE_S) -> None:
     """Let Qt lay out and draw what is waiting."""
-    from qtpy.QtTest import QTest
+    from qtpy.QtCore import QEventLoop, QTimer
 
-    QTest.qWait(round(1000 * seconds))
+    loop = QEventLoop()
+    QTimer.singleShot(round(1000 * seconds), loop.quit)
+    loop.exec()
 
 
 def until(happened: Callable[[], bool]) -> None:
@@ -272,4 +278,8 @@ def shoot(viewer: napari.Viewer, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "pictures", sys.argv[2:])
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "pictures"
+    if len(sys.argv) == _ONE_PICTURE:
+        take(target, sys.argv[2], Path(sys.argv[3]))
+    else:
+        main(target, sys.argv[2:] or ["panel", *PICTURES])

@@ -48,7 +48,8 @@ def scan_layers(found: Readable, path: str = "") -> list[LayerData]:
         return [volume_layer(found, common | {"role": "volume"}, name=_name(common))]
     if isinstance(found, ProjectionScan):
         return [_projections(found, common)]
-    stacks = found.stacks()
+    several = found.stack is not None and len(np.unique(found.stack)) > 1
+    stacks = found.stacks() if several else [found]
     names = [_name(common)] if len(stacks) == 1 else [f"{_name(common)} stack {k}" for k in range(1, len(stacks) + 1)]
     return [_slices(one, common, name) for one, name in zip(stacks, names, strict=True)]
 
@@ -179,6 +180,7 @@ def _projections(scan: ProjectionScan, common: Mapping[str, Any]) -> LayerData:
         "name": _name(common),
         "scale": (1.0, float(row), float(column)),
         "axis_labels": ("view", "detector row", "detector column"),
+        "units": _UNITS,  # napari draws layers of different units without any
         "colormap": "gray",
         "contrast_limits": window.limits,
         "metadata": {

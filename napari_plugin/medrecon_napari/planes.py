@@ -48,7 +48,8 @@ class Stack:
 def stack(scan: mr.SliceScan) -> Stack:
     """Stack parallel slices of one orientation; they may be tilted, shifted, uneven and in any order."""
     order = np.argsort(scan.poses.depths_mm, kind="stable")
-    scan = scan.take(order)
+    if not np.array_equal(order, np.arange(len(order))):
+        scan = scan.take(order)  # a copy of everything
     offsets = _offsets(scan.poses)
     steps = np.diff(offsets[:, 0])
     step = float(np.median(steps)) if len(steps) else float(scan.poses.thickness_mm[0])

@@ -27,6 +27,12 @@ def ct_head() -> list[LayerData]:
     return _sample("ct_head_tilted")
 
 
+def cone_beam_head() -> list[LayerData]:
+    """Return the views of a head in a cone beam, to be reconstructed in the panel."""
+    scan = folder_of("cone_beam_head") / "scan.yaml"
+    return scan_layers(mr.read(scan), str(scan))
+
+
 def folder_of(name: str) -> Path:
     """Return the folder of one sample.
 
@@ -38,7 +44,7 @@ def folder_of(name: str) -> Path:
     given = os.environ.get(VARIABLE)
     places = [Path(given)] if given else [Path(mr.__file__).resolve().parents[1] / "sample_data"]
     for place in places:
-        if (place / name / "dicom").is_dir():
+        if (place / name).is_dir():
             return place / name
     raise InputError(
         "NAP-SAMPLE",

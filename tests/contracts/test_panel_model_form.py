@@ -9,6 +9,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from medrecon_napari.model import words
 from medrecon_napari.model.choice import (
     Recipe,
     assignments,
@@ -24,6 +25,7 @@ from medrecon_napari.model.form import fields, fitting
 from medrecon_napari.model.words import allowances, duration, gaps, gigabytes, skipped, spacing
 from pydantic import BaseModel, Field
 
+import medrecon as mr
 from medrecon import methods
 from medrecon.config import ReconstructionConfig, load_config, load_surface_config
 from medrecon.core.findings import Finding, Verdict
@@ -198,7 +200,7 @@ HOLE = Finding("DCM-GAP", Verdict.REFUSED, "a hole", allow="missing-slices")
         (series(), "none"),
         (series(thickness_mm=(3.0, 3.0)), "2 mm"),
         (series(thickness_mm=(6.0, 6.0)), "overlap 1 mm"),
-        (series(findings=(HOLE,)), "slices missing"),
+        (series(findings=(HOLE,)), "missing"),
         (series(spacing_mm=(None, 1.0, 1.0)), "uneven"),
         (series(kind="volume"), "–"),
     ],
@@ -240,3 +242,29 @@ def test_estimates_follow_what_runs_took_on_this_machine() -> None:
     assert rates.estimate("m", (100, 100, 200), 10).seconds == pytest.approx(63.0)
     assert rates.estimate("m", (100, 100, 200), 10).from_here
     assert work_of("m", "general") != work_of("m", "auto")
+
+
+HINTS = [
+    "Export the series again, or pass allow=['missing-slices'] (--allow missing-slices) to infer the hole and mark it.",
+    "Choose one of them, or pass allow=['duplicates'] (--allow duplicates) to average them.",
+    "Pass allow=['bad-pixels'] (--allow bad-pixels) to use it as it is.",
+    "Pass --overwrite to replace it.",
+    "Give it: spacing_mm=(slice, row, column), or --input-spacing.",
+    "Give it: spacing_mm=(1, row, column) or --input-spacing 1,row,column; the first number is not used.",
+    "Correct the header, or give the spacing (--input-spacing).",
+]
+
+
+@pytest.mark.parametrize("hint", HINTS)
+def test_advice_for_the_command_line_becomes_advice_for_the_screen(hint: str) -> None:
+    assert "--" in hint
+    said = words.on_screen(hint)
+    assert "--" not in said
+    assert "=" not in said
+    assert said.endswith(".")
+
+
+def test_the_hints_of_this_test_are_those_of_the_engine() -> None:
+    files = Path(mr.__file__).parent.rglob("*.py")
+    source = " ".join(path.read_text(encoding="utf-8") for path in files).replace("{first.allow}", "bad-pixels")
+    assert [hint for hint in HINTS if hint not in source] == []

@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 from medrecon_napari.model.steps import Step
 from medrecon_napari.model.workbench import DOUBLE_CLICK_S
-from qtpy.QtCore import QMimeData, QPointF, Qt, QTimer, QUrl
+from qtpy.QtCore import QEventLoop, QMimeData, QPointF, Qt, QTimer, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QMessageBox, QWidget
@@ -18,6 +18,13 @@ from qtpy.QtWidgets import QApplication, QMessageBox, QWidget
 _LEFT = Qt.MouseButton.LeftButton
 _BEAT_MS = 10
 _LAYOUT_MS = 30
+
+
+def wait(milliseconds: int) -> None:
+    """Let the window work for a while, and sleep while it has nothing to do; vispy's `qWait` spins."""
+    loop = QEventLoop()
+    QTimer.singleShot(milliseconds, loop.quit)
+    loop.exec()
 
 
 class Driver:
@@ -36,7 +43,7 @@ class Driver:
         """Let the window work until something happened; return how long that took."""
         started = time.monotonic()
         while not happened():
-            QTest.qWait(10)
+            wait(10)
             if time.monotonic() - started > seconds:
                 raise AssertionError(f"not within {seconds:g} s: {what}; the panel says: {self.message() or 'nothing'}")
         return time.monotonic() - started
@@ -59,7 +66,7 @@ class Driver:
 
     def click(self, widget: QWidget) -> None:
         """Press and release the mouse on something that can be seen and pressed."""
-        QTest.qWait(_LAYOUT_MS)
+        wait(_LAYOUT_MS)
         assert widget.isVisible(), f"{widget.accessibleName()} cannot be seen"
         assert widget.isEnabled(), f"{widget.accessibleName()} cannot be pressed: {widget.toolTip()}"
         QTest.mouseClick(widget, _LEFT)

@@ -39,6 +39,14 @@ PRESETS = {
     "micro-ct": ("Micro-CT", "For bench-top and beamline scans: takes out rings and finds the axis of rotation."),
 }
 _SAID = re.compile(r"^medrecon: (?P<code>[A-Z0-9]+(?:-[A-Z0-9]+)*): (?P<said>.*)$")
+#: What the engine advises those who type, and what it is called on the screen.
+_ON_SCREEN = (
+    (re.compile(r"or pass allow=\[[^\]]*\] \(--allow [\w-]+\)"), "or use the switch below"),
+    (re.compile(r"Pass allow=\[[^\]]*\] \(--allow [\w-]+\) to use it as it is\."), "The switch below lets it be used as it is."),
+    (re.compile(r"Pass --overwrite to replace it\."), "Choose another folder, or let an earlier export be replaced."),
+    (re.compile(r"Give it: spacing_mm=.*"), "Give it below."),
+    (re.compile(r"\(--input-spacing\)"), "below"),
+)
 _GAP_MM = 0.05  # less is rounding
 _MINUTE_S, _HOUR_S = 60, 3600
 
@@ -54,7 +62,7 @@ class Trouble:
     def __str__(self) -> str:
         fact = self.fact[:1].upper() + self.fact[1:]
         end = "" if fact.endswith((".", "!", "?")) else "."
-        return f"{fact}{end} {self.hint}".strip()
+        return on_screen(f"{fact}{end} {self.hint}".strip())
 
 
 def trouble_of(code: int, log: Sequence[str]) -> Trouble:
@@ -110,7 +118,7 @@ def gaps(info: SeriesInfo) -> str:
     """Say what lies between the slices: nothing, a gap, an overlap, a hole, or that nobody knows."""
     codes = {finding.code for finding in info.findings}
     if "DCM-GAP" in codes or "IMG-GAP" in codes:
-        return "slices missing"
+        return "missing"
     step = info.spacing_mm[0]
     if info.kind != "slices" or info.thickness_mm is None or step is None:
         return "uneven" if step is None and info.kind == "slices" else "–"
@@ -137,6 +145,13 @@ def sentence(finding: Finding) -> str:
     """Return a finding as a sentence."""
     fact = finding.fact[:1].upper() + finding.fact[1:]
     return fact if fact.endswith((".", "!", "?")) else f"{fact}."
+
+
+def on_screen(text: str) -> str:
+    """Return advice for those who type as advice for those who press buttons."""
+    for typed, pressed in _ON_SCREEN:
+        text = typed.sub(pressed, text)
+    return text
 
 
 def skipped(files: Iterable[Skipped]) -> str:

@@ -123,6 +123,7 @@ class Workbench:
         self._choose(None)
         self._looking = True
         self.memory[_LAST_PATH] = str(path)
+        self.said.emit(Message("note", ""))  # what was said was about something else
         self.facts_changed.emit()
         self.background.call(
             lambda: mr.find(path, options), lambda found: self._found(era, found), lambda error: self._not_found(era, error)

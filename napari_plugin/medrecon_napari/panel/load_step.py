@@ -32,11 +32,12 @@ from medrecon_napari.panel.look import Role, button, card, label, mark, row, say
 
 _COLUMNS = (
     ("Series", "What kind of images, and what sets this part apart where a series was split"),
+    ("Verdict", "Whether it can be reconstructed"),
     ("Images", "How many slices, or views of an X-ray scan"),
     ("Spacing, mm", "From slice to slice, from row to row, from column to column; of X-ray views the size of a detector pixel"),
     ("Gaps", "What lies between two slices and was not measured"),
-    ("Verdict", "Whether it can be reconstructed"),
 )
+_VERDICT, _SPACING = 1, 3  # columns
 _MOODS: dict[Verdict, Role] = {Verdict.OK: "good", Verdict.WARN: "note", Verdict.REFUSED: "bad"}
 _SIGNS = {Verdict.OK: "✓", Verdict.WARN: "!", Verdict.REFUSED: "✕"}
 _NEEDS_SPACING = {"IMG-SPACING", "VOL-SPACING", "PRJ-PITCH"}
@@ -119,11 +120,15 @@ class LoadStep(QWidget):
     def _fill_row(self, number: int, info: SeriesInfo) -> None:
         verdict = words.verdict(info, self.bench.options.allow if info is self.bench.info else ())
         name, meaning = words.VERDICTS[verdict]
-        cells = (words.series_title(info), words.count(info), words.spacing(info), words.gaps(info), f"{_SIGNS[verdict]} {name}")
+        images = words.count(info).removesuffix(" slices")
+        in_full = words.spacing(info)
+        spacing = "uneven" if "uneven" in in_full else in_full.replace(" ", "")  # the panel is narrow
+        cells = (words.series_title(info), f"{_SIGNS[verdict]} {name}", images, spacing, words.gaps(info))
+        tips = {_VERDICT: meaning, _SPACING: f"{in_full} mm"}
         for column, text in enumerate(cells):
             item = QTableWidgetItem(text)
             item.setData(Qt.ItemDataRole.UserRole, info.id)
-            item.setToolTip(f"{meaning}\n{info.id}" if column == len(cells) - 1 else f"{text}\n{info.id}")
+            item.setToolTip(f"{tips.get(column, text)}\n{info.id}")
             self.table.setItem(number, column, item)
         self.table.setRowHeight(number, _ROW_PX)
 
@@ -145,7 +150,7 @@ class LoadStep(QWidget):
     def paint_verdicts(self, colours: dict[str, str]) -> None:
         """Colour the verdicts for a theme."""
         for number, info in enumerate(self.bench.listing or ()):
-            item = self.table.item(number, len(_COLUMNS) - 1)
+            item = self.table.item(number, _VERDICT)
             if item is not None:
                 verdict = words.verdict(info, self.bench.options.allow if info is self.bench.info else ())
                 item.setForeground(QBrush(QColor(colours[_MOODS[verdict]])))
@@ -271,7 +276,7 @@ def _table() -> QTableWidget:
 def _finding(finding: Finding) -> QWidget:
     text = f"• {words.sentence(finding)}"
     if finding.verdict is Verdict.REFUSED and finding.hint:
-        text = f"{text}\n   {finding.hint}"
+        text = f"{text}\n   {words.on_screen(finding.hint)}"
     return label(text, _MOODS[finding.verdict] if finding.verdict is Verdict.REFUSED else "text", _tip(finding))
 
 

@@ -16,6 +16,7 @@ import medrecon as mr
 from medrecon.core.volume import Quantity
 from medrecon_napari.layers import LayerData, volume_layer
 from medrecon_napari.model.previews import Picture, View
+from medrecon_napari.panel import warm
 from medrecon_napari.place import Place
 from medrecon_napari.viewing.letters import place_of_layer
 from medrecon_napari.window_level import Window
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 #: The world axis that is not drawn in each view; napari's world is head-feet, front-back, right-left.
 _ORDERS: dict[View, tuple[int, int, int]] = {"axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1)}
 PREVIEW = "preview"
+_BREATH_MS = 15  # for the window to paint and to listen, between one layer and the next
 
 
 class Screen:
@@ -50,9 +52,9 @@ class Screen:
                 done()
                 return
             self.add_one(waiting.pop(0))
-            QTimer.singleShot(0, add_next)
+            QTimer.singleShot(_BREATH_MS, add_next)
 
-        QTimer.singleShot(0, add_next)
+        QTimer.singleShot(_BREATH_MS, add_next)
 
     def add_one(self, layer: Layer) -> Layer:
         """Add one layer under the preview."""
@@ -147,6 +149,7 @@ def as_layers(layers: Sequence[LayerData]) -> list[Layer]:
     """Make napari's layers, which may be done on a thread; only adding them to the viewer may not."""
     from napari.layers import Layer
 
+    warm.units()
     return [Layer.create(*layer) for layer in layers]
 
 

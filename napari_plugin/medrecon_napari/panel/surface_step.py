@@ -200,7 +200,8 @@ def in_words(measures: dict[str, Any]) -> str:
     smoothing, decimation = (measures.get(f"volume_change_by_{step}_percent") for step in ("smoothing", "decimation"))
     if smoothing is None or decimation is None:
         return first
-    return f"{first}\nThe volume changed by {smoothing:+.2f} % in smoothing and {decimation:+.2f} % in reducing."
+    changes = (f"{round(change, 2) + 0.0:+.2f} %" for change in (smoothing, decimation))  # no minus before a zero
+    return f"{first}\nThe volume changed by {' in smoothing and '.join(changes)} in reducing."
 
 
 def _histogram_of(path: Path, quantity: str) -> tuple[Any, float, float]:

@@ -1,4 +1,4 @@
-"""Load beforehand, on a thread, what napari would load in the window's own thread when a result is shown.
+"""Load beforehand, on a thread, what would else be loaded while somebody waits for a picture.
 
 napari compiles the colours of label layers with numba at the first one, which stops the window for seconds; a run takes
 longer than that, so it is done while the first one is going. Nothing of it is kept but what the libraries cache.
@@ -7,15 +7,28 @@ longer than that, so it is done while the first one is going. Nothing of it is k
 from __future__ import annotations
 
 import importlib
+import threading
 
 import numpy as np
 
 from medrecon_napari import colours
 
+_ONE_AT_A_TIME = threading.Lock()
 
-def for_letters() -> None:
-    """Load what turning the camera needs."""
-    importlib.import_module("scipy.spatial.transform")
+
+def for_scans() -> None:
+    """Load what finding, reading and showing a scan needs, and what turning the camera does."""
+    for name in ("medrecon.readers.dicom", "nibabel", "scipy.spatial.transform"):
+        importlib.import_module(name)
+    units()
+
+
+def units() -> None:
+    """Let napari build its table of units: a layer made meanwhile in another thread would find it half built."""
+    from napari.layers import Image
+
+    with _ONE_AT_A_TIME:
+        Image(np.zeros((1, 1, 1), dtype=np.float32), units=("mm",) * 3)
 
 
 def for_results() -> None:

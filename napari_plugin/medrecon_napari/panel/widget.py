@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
 _WIDTH_PX = 400
-_PAINTED_MS = 50
+_PAINTED_MS = 300
 _TITLES = {Step.LOAD: "Load", Step.RECONSTRUCT: "Reconstruct", Step.SURFACE: "Surface", Step.EXPORT: "Export"}
 
 
@@ -153,7 +153,7 @@ class ReconstructionPanel(Droppable):
         if self.home.is_closed:
             return
         self.bench.prefer(preferences.preset(), preferences.device())
-        self.bench.background.call(warm.for_letters, lambda _: self._attach(), lambda _: self._attach())
+        self.bench.background.call(warm.for_scans, lambda _: self._attach(), lambda _: self._attach())
 
     def _attach(self) -> None:
         if not self.home.is_closed:
@@ -199,7 +199,7 @@ class ReconstructionPanel(Droppable):
     def _say(self, message: Message) -> None:
         say(self.message, message.text, message.mood)
         say(self.code, message.code if message.mood == "bad" else "")
-        self._message_card.show()
+        self._message_card.setVisible(bool(message.text))
 
     def _failed(self, error: Exception) -> None:
         self._say(Message("bad", f"The result could not be shown ({type(error).__name__}).", getattr(error, "code", "")))

@@ -75,7 +75,7 @@ def difference(before: Layer, after: Layer) -> LayerData:
     to_other = np.linalg.inv(there.lps_from_data) @ here.lps_from_data
     values = subtracted(before.data, after.data, to_other, before.metadata.get("seen"), after.metadata.get("seen"))
     volume = mr.Volume(values, mr.Grid(values.shape, here.lps_from_data), before.metadata.get("quantity", "arbitrary"))
-    note = f"{after.metadata.get('role')} minus {before.metadata.get('role')}: blue too low, red too high"
+    note = f"{after.metadata.get('role')} minus {before.metadata.get('role')}: blue lower, red higher"
     common: dict[str, Any] = {"role": "difference", "series": before.metadata.get("series", ""), "notes": (note,)}
     return difference_layer(volume, common, f"difference · {after.metadata.get('series', '')}".rstrip(" ·"))
 

@@ -12,6 +12,7 @@ from napari.components.overlays import TextOverlay
 from napari.layers import Image, Layer
 
 from medrecon_napari.colours import COVERAGE_LEGEND
+from medrecon_napari.model.words import VERDICTS
 from medrecon_napari.viewing.letters import leading_layer
 from medrecon_napari.viewing.windows import current
 
@@ -24,8 +25,10 @@ _WHAT, _WINDOW, _LEGEND = "medrecon_what", "medrecon_window", "medrecon_legend"
 _AT = {_WHAT: "top_left", _WINDOW: "bottom_left", _LEGEND: "top_right"}
 _COLOUR = "#d8dee9"
 _SIZE_PT = 10
-_LONGEST_LINE = 42
+_LONGEST_LINE = 30  # so that it ends before the letter in the middle
 RESEARCH = "research use only"
+#: Verdicts in the panel's words.
+_WORDS = {str(verdict): name.lower() for verdict, (name, _) in VERDICTS.items()}
 
 
 def add(viewer: ViewerModel) -> None:
@@ -70,7 +73,7 @@ def texts(viewer: ViewerModel) -> dict[str, str]:
 
 def what(layer: Layer) -> str:
     """Say in a few lines what a layer is, its verdict with the codes of its findings, and what the screen cannot show."""
-    verdict = layer.metadata.get("verdict", "")
+    verdict = _WORDS.get(str(layer.metadata.get("verdict", "")), "")
     codes = ", ".join(str(finding.get("code")) for finding in _findings(layer))
     said = f"verdict: {verdict}" + (f" ({codes})" if codes else "")
     texts = [layer.name, *([said] if verdict else []), *(f"Note: {note}" for note in layer.metadata.get("notes", ()))]

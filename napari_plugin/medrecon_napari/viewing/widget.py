@@ -133,7 +133,7 @@ class ViewingTools(QWidget):
         self.difference = self._button(
             "Difference",
             lambda: compare.add_difference(self.viewer),
-            "Add a layer of result minus measured slices: blue too low, red too high",
+            "Add a layer of result minus measured slices: blue where the result is lower, red where it is higher",
         )
         self.coverage = self._button(
             "Coverage",

@@ -101,12 +101,12 @@ class SliceGroup:
 
     def gather(self, planes: Tensor, y: Tensor) -> None:
         """Interpolate one plane per slice (g, grid rows, grid columns) to the pixels of `y`, which is written to."""
-        for run in self.runs:
-            if _is_compiled(y):
-                from medrecon.operators import _separable_cpu
+        if _is_compiled(y):
+            from medrecon.operators import _separable_cpu
 
-                _separable_cpu.gather(run.rows, run.columns, self._placed(run), planes, y)
-                continue
+            _separable_cpu.gather(self._parts(), planes, y)
+            return
+        for run in self.runs:
             rows, columns = run.rows.factor(planes), run.columns.factor(planes)
             for place, k in self._placed(run):
                 y[k] = from_right(columns, from_left(rows, planes[place]))
@@ -114,16 +114,19 @@ class SliceGroup:
     def scatter(self, y: Tensor, shape: tuple[int, int, int]) -> Tensor:
         """Apply the transpose of `gather`: from the images `y` to one plane per slice of a grid of this shape."""
         planes = y.new_empty((len(self.slices), shape[self.axes[1]], shape[self.axes[2]]))
-        for run in self.runs:
-            if _is_compiled(y):
-                from medrecon.operators import _separable_cpu
+        if _is_compiled(y):
+            from medrecon.operators import _separable_cpu
 
-                _separable_cpu.scatter(run.rows, run.columns, self._placed(run), y, planes)
-                continue
+            _separable_cpu.scatter(self._parts(), y, planes)
+            return planes
+        for run in self.runs:
             rows, columns = (None if one is None else one.T for one in (run.rows.factor(y), run.columns.factor(y)))
             for place, k in self._placed(run):
                 planes[place] = from_left(rows, from_right(columns, y[k]))
         return planes
+
+    def _parts(self) -> list[tuple[Taps, Taps, int, int]]:
+        return [(run.rows, run.columns, place, k) for run in self.runs for place, k in self._placed(run)]
 
     def _placed(self, run: _Run) -> list[tuple[int, int]]:
         """Place in the group and number of each slice of a run, taken one by one so that no copy of all is made."""

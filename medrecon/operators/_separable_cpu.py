@@ -6,7 +6,8 @@ own plane, and sums in a fixed order, so that any number of threads gives the sa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,30 +19,34 @@ if TYPE_CHECKING:
     from medrecon.operators._separable import Taps
 
 Array = NDArray[Any]
+#: How rows and columns are interpolated, the place of the plane, the number of the image.
+Part: TypeAlias = "tuple[Taps, Taps, int, int]"
 
 
-def gather(rows: Taps, columns: Taps, pairs: list[tuple[int, int]], planes: Tensor, y: Tensor) -> None:
-    """Interpolate planes to images: `pairs` says which plane makes which image of `y`."""
+def gather(parts: Sequence[Part], planes: Tensor, y: Tensor) -> None:
+    """Interpolate planes to the images of `y`, which is written to."""
     voxels, images = planes.detach().contiguous().numpy(), y.detach().numpy()
-    row_taps, column_taps = ((taps.index, taps.weight.astype(images.dtype)) for taps in (rows, columns))
 
     def work(first: int, last: int) -> None:
-        for place, k in pairs[first:last]:
-            _gather(voxels[place], images[k], *row_taps, *column_taps)
+        for rows, columns, place, k in parts[first:last]:
+            _gather(voxels[place], images[k], *_taps(rows, images), *_taps(columns, images))
 
-    in_threads(work, len(pairs))
+    in_threads(work, len(parts))
 
 
-def scatter(rows: Taps, columns: Taps, pairs: list[tuple[int, int]], y: Tensor, planes: Tensor) -> None:
-    """Apply the transpose of `gather`; the planes of `pairs` are overwritten."""
+def scatter(parts: Sequence[Part], y: Tensor, planes: Tensor) -> None:
+    """Apply the transpose of `gather`; the planes are overwritten."""
     voxels, images = planes.detach().numpy(), y.detach().contiguous().numpy()
-    row_taps, column_taps = ((taps.index, taps.weight.astype(images.dtype)) for taps in (rows, columns))
 
     def work(first: int, last: int) -> None:
-        for place, k in pairs[first:last]:
-            _scatter(voxels[place], images[k], *row_taps, *column_taps)
+        for rows, columns, place, k in parts[first:last]:
+            _scatter(voxels[place], images[k], *_taps(rows, images), *_taps(columns, images))
 
-    in_threads(work, len(pairs))
+    in_threads(work, len(parts))
+
+
+def _taps(taps: Taps, like: Array) -> tuple[Array, Array]:
+    return taps.index, taps.weight.astype(like.dtype)
 
 
 @compiled

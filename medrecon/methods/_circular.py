@@ -49,7 +49,7 @@ def reconstruct(A: XRayTransform, y: Tensor, config: FdkConfig, tick: Tick) -> T
     steps, arc = angular_steps(fans.azimuth_rad)
     weights = redundancy_weights(fans, arc)
     refuse_unbalanced(check_redundancy(fans, arc, weights))
-    plan = _Plan.of(views, fans, config, is_truncated(y), _BLOCK_BYTES[torch.device(device).type])
+    plan = _Plan.of(views, fans, config, is_truncated(y), _BLOCK_BYTES["cuda" if device.startswith("cuda") else "cpu"])
     rays = RayWeights.of(views)
     projector = FdkBackProjector(plan.padded_views, A.grid, device)
     for part in plan.blocks():

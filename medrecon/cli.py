@@ -135,10 +135,10 @@ def batch(
     """Reconstruct many studies; finished ones are not repeated, one bad study never stops the others."""
     from medrecon.batch.plan import make_plan
     from medrecon.batch.run import run_batch
-    from medrecon.config import load_config
+    from medrecon.config import Choice
     from medrecon.console import tables
 
-    plan = make_plan(root, out, load_config(preset, config, tuple(assign or ())), _read_options(allow), _split(formats))
+    plan = make_plan(root, out, Choice(preset, config, tuple(assign or ())), _read_options(allow), _split(formats))
     if dry_run:
         tables.show_plan(plan, as_json)
         return

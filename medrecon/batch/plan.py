@@ -6,14 +6,15 @@ memory at once, and so that a folder that cannot be read does not hide the other
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from medrecon.batch.ledger import LEDGER_NAME, Ledger
-from medrecon.config import ReconstructionConfig
+from medrecon.config import DEFAULT_PRESETS, Choice, ReconstructionConfig
 from medrecon.core.errors import InputError, MedreconError, UsageError
 from medrecon.core.findings import Verdict, judge
 from medrecon.core.provenance import hash_of
@@ -44,7 +45,7 @@ class Plan:
     """All studies of a batch, with everything a worker needs to run one."""
 
     out: Path
-    config: ReconstructionConfig
+    configs: Mapping[str, ReconstructionConfig]
     options: ReadOptions
     formats: tuple[str, ...]
     studies: tuple[Study, ...]
@@ -53,7 +54,12 @@ class Plan:
     @property
     def job_hash(self) -> str:
         """Hash of what is done with every series: configuration, reading options and formats."""
-        return hash_of([self.config.model_dump(mode="json"), self.options.model_dump(mode="json"), list(self.formats)])
+        configs = [config.model_dump(mode="json") for config in self.configs.values()]
+        return hash_of([*configs, self.options.model_dump(mode="json"), list(self.formats)])
+
+    def config_for(self, kind: str) -> ReconstructionConfig:
+        """Return the configuration for a kind of series."""
+        return self.configs["projections" if kind == "projections" else "slices"]
 
     def count(self, action: str) -> int:
         """Return how many studies have this action."""
@@ -63,14 +69,17 @@ class Plan:
         """Return the plan as plain data, with the configuration as understood."""
         return {
             "job_hash": self.job_hash,
-            "config": self.config.model_dump(mode="json"),
+            "config": self.config_for("slices").model_dump(mode="json"),
+            "config_of_projections": self.config_for("projections").model_dump(mode="json"),
             "formats": list(self.formats),
             "studies": [{"action": study.action, **study.series.as_json()} for study in self.studies],
             "unreadable": [{"entry": u.number, "code": u.code, "fact": u.fact} for u in self.unreadable],
         }
 
 
-def make_plan(root: Path, out: Path, config: ReconstructionConfig, options: ReadOptions, formats: tuple[str, ...]) -> Plan:
+def make_plan(
+    root: Path, out: Path, config: ReconstructionConfig | Choice, options: ReadOptions, formats: tuple[str, ...]
+) -> Plan:
     """List every series below `root` and decide what to do with it; nothing is written.
 
     Raises
@@ -86,7 +95,7 @@ def make_plan(root: Path, out: Path, config: ReconstructionConfig, options: Read
         raise UsageError(
             "OUT-INPUT", "the output folder lies inside the input folder", "Choose an output folder outside the input."
         )
-    plan = Plan(out, config, options, check_formats(formats), ())
+    plan = Plan(out, _configs(config), options, check_formats(formats), ())
     ledger = Ledger(out / LEDGER_NAME) if (out / LEDGER_NAME).exists() else None
     studies: dict[str, Study] = {}
     unreadable: list[Unreadable] = []
@@ -103,7 +112,22 @@ def make_plan(root: Path, out: Path, config: ReconstructionConfig, options: Read
             "INP-NONE", "no series was found below the root", "Give a folder that holds DICOM folders, ZIPs or volumes."
         )
     ordered = tuple(studies[key] for key in sorted(studies))
-    return Plan(out, config, options, plan.formats, ordered, tuple(unreadable))
+    return Plan(out, plan.configs, options, plan.formats, ordered, tuple(unreadable))
+
+
+def _configs(config: ReconstructionConfig | Choice) -> dict[str, ReconstructionConfig]:
+    """Settle what is done with slices and with projections.
+
+    Of a choice that does not fit a kind, such as a method for slices, the other kind's is taken: such a series is then
+    refused by its own run, and the others go on.
+    """
+    if isinstance(config, ReconstructionConfig):
+        return dict.fromkeys(DEFAULT_PRESETS, config)
+    settled: dict[str, ReconstructionConfig] = {}
+    for kind in DEFAULT_PRESETS:
+        with contextlib.suppress(UsageError):
+            settled[kind] = config.config(kind)
+    return {kind: settled.get(kind, next(iter(settled.values()))) for kind in DEFAULT_PRESETS}
 
 
 def is_finished(out: Path, series_id: str, record_hash: str) -> bool:

@@ -16,10 +16,12 @@ import pytest
 
 from medrecon.batch.ledger import LEDGER_NAME, Ledger, Row
 from medrecon.batch.plan import make_plan
-from medrecon.config import load_config
+from medrecon.config import Choice, load_config
 from medrecon.core.errors import OutputError
 from medrecon.core.reading import ReadOptions
 from medrecon.result import RECORD_NAME
+from medrecon.writers import _projections_stack
+from tests import makers_projections
 from tests.makers_dicom import POISON, make_series
 
 FORMATS = "nifti,dicom,report"
@@ -128,3 +130,16 @@ def test_two_batches_do_not_work_on_one_output(tree: Path, tmp_path: Path) -> No
     assert answer.returncode == 2
     assert "BATCH-LOCKED" in answer.stderr
     assert POISON.split("^")[0] not in answer.stderr + answer.stdout
+
+
+def test_slices_and_projections_in_one_tree_each_get_their_own_preset(tmp_path: Path) -> None:
+    make_series(tmp_path / "tree" / "slices")
+    views = makers_projections.cone_views()
+    (tmp_path / "tree" / "scan").mkdir()
+    _projections_stack.write(makers_projections.scanned(views), tmp_path / "tree" / "scan" / "cone")
+    plan = make_plan(tmp_path / "tree", tmp_path / "out", Choice(), ReadOptions(), ("nifti",))
+    methods = {study.series.kind: plan.config_for(study.series.kind).method for study in plan.studies}
+    assert methods == {"slices": "consistent_spline", "projections": "fdk"}
+    same = make_plan(tmp_path / "tree", tmp_path / "out", Choice("cbct-fast"), ReadOptions(), ("nifti",))
+    assert {same.config_for(kind).method for kind in ("slices", "projections")} == {"fdk"}
+    assert same.job_hash != plan.job_hash

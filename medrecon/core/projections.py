@@ -150,14 +150,19 @@ def _judge_truncation(pixels: NDArray[np.float32], largest: float) -> tuple[Find
     return (Finding("PRJ-TRUNCATED", Verdict.WARN, fact, {"views_share": share}, hint=hint),)
 
 
-def without_impossible_values(scan: ProjectionScan) -> ProjectionScan:
-    """Return the scan with values that cannot be measurements marked as not measured."""
+def without_impossible_values(scan: ProjectionScan) -> tuple[ProjectionScan, tuple[Finding, ...]]:
+    """Return the scan with 0 where nothing was measured, and values that cannot be measurements found and marked so."""
+    if scan.measured is not None:
+        scan = replace(scan, pixels=np.where(scan.measured, scan.pixels, np.float32(0)))
+    found = judge_values(scan.pixels, scan.measures)
+    if not found:
+        return scan, ()
     usable = np.isfinite(scan.pixels)
     if scan.measures is not Measured.LINE_INTEGRALS:
         usable &= scan.pixels >= 0
     if scan.measured is not None:
         usable &= scan.measured
-    return replace(scan, pixels=np.where(usable, scan.pixels, np.float32(0)), measured=np.asarray(usable, dtype=np.bool_))
+    return replace(scan, pixels=np.where(usable, scan.pixels, np.float32(0)), measured=np.asarray(usable, dtype=np.bool_)), found
 
 
 def covered_arc_rad(views: ViewGeometry) -> float:

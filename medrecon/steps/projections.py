@@ -18,7 +18,6 @@ from medrecon.core.projections import (
     judge_arc,
     judge_line_integrals,
     judge_sampling,
-    judge_values,
     without_impossible_values,
 )
 from medrecon.core.volume import Quantity, Volume
@@ -61,9 +60,8 @@ class ProjectionJob(Job):
         """
         from medrecon.operators.xray_transform import XRayTransform
 
-        impossible = () if scan.measured is not None else judge_values(scan.pixels, scan.measures)
+        scan, impossible = without_impossible_values(scan)
         refuse(impossible, scan.allowed, InputError)
-        scan = without_impossible_values(scan) if impossible else scan
         scan, notes = line_integrals_of(scan, config.projections)
         grid = recommended_grid(scan.views, config.grid.spacing_mm, config.grid.region_lps_mm)
         refuse(judge_field_of_view(scan.views, grid))

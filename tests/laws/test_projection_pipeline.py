@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 import medrecon as mr
 from medrecon.config import Choice, ReconstructionConfig, load_config, preset_names
-from medrecon.core.errors import UsageError
+from medrecon.core.errors import InputError, UsageError
 from medrecon.core.findings import Finding, Verdict
 from medrecon.core.projections import Measured, ProjectionScan
 from medrecon.core.views import Detector, ViewGeometry
@@ -321,6 +321,24 @@ def test_numbers_that_are_no_line_integrals_are_told() -> None:
     scan = water_ball()
     counts = replace(scan, pixels=1000 - 100 * scan.pixels)
     assert "PRJ-SCALE" in codes(mr.reconstruct(counts, bare()))
+
+
+def test_impossible_values_in_memory_are_refused_and_left_out_when_allowed() -> None:
+    scan = water_ball()
+    pixels = scan.pixels.copy()
+    pixels[3, 20, 28:31] = np.nan
+    broken = replace(scan, pixels=pixels)
+    with pytest.raises(InputError, match="PRJ-VALUE"):
+        mr.reconstruct(broken, bare())
+    allowed = mr.reconstruct(replace(broken, allowed=("bad-pixels",)), bare())
+    assert allowed.verdict is Verdict.WARN
+    assert middle(allowed) == pytest.approx(WATER, rel=0.02)
+    masked = mr.reconstruct(replace(broken, measured=np.isfinite(pixels)), bare())
+    assert "PRJ-VALUE" not in codes(masked)
+    np.testing.assert_allclose(masked.volume.voxels, allowed.volume.voxels, atol=1e-6)
+    hidden = replace(broken, measured=np.ones(pixels.shape, dtype=np.bool_))
+    with pytest.raises(InputError, match="PRJ-VALUE"):
+        mr.reconstruct(hidden, bare())
 
 
 # -- corrections -------------------------------------------------------------------------------------------------------

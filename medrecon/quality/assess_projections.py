@@ -41,16 +41,20 @@ class ProjectionQuality(Quality):
 
 
 def assess_projections(A: XRayTransform, y: Tensor, x: Tensor) -> ProjectionQuality:
-    """Compare projections of the volume `x` with the projections `y` that it was made from, and map what A saw."""
+    """Compare projections of the volume `x` with the projections `y` that it was made from, and map what A saw.
+
+    What lies outside the field of view counts as air, as it does in the volume that is returned.
+    """
+    level = view_coverage(A)
     chosen = tuple(int(k) for k in np.unique(np.linspace(0, len(A.views) - 1, min(len(A.views), _MOST_VIEWS)).round()))
     part, measured = A.subset(list(chosen)), y[list(chosen)].float()
     if part.measured is not None:
         measured = torch.where(part.measured.to(measured.device), measured, 0)
-    difference = part.forward(x.to(y.device)).sub_(measured)
+    inside = torch.from_numpy(level != UNSEEN).to(y.device)
+    difference = part.forward(torch.where(inside, x.to(y.device), 0)).sub_(measured)
     count = difference.numel() if part.measured is None else int(part.measured.sum())
     rms, size = (float(t.double().square().sum() / max(count, 1)) ** 0.5 for t in (difference, measured))
     relative = rms / size if size > 0 else (0.0 if rms == 0 else float("inf"))
-    level = view_coverage(A)
     counts = np.bincount(level.reshape(-1), minlength=3) / level.size
     shares = {kind: float(counts[kind]) for kind in (MEASURED, INTERPOLATED, UNSEEN)}
     return ProjectionQuality(

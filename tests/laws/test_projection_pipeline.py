@@ -23,6 +23,8 @@ from medrecon.core.views import Detector, ViewGeometry
 from medrecon.core.volume import Quantity
 from medrecon.export import ExportRequest, export
 from medrecon.methods import get
+from medrecon.operators.xray_transform import XRayTransform
+from medrecon.quality.assess_projections import ProjectionQuality, assess_projections
 from medrecon.run import Request, run
 from medrecon.writers import _projections_rtk, _projections_stack
 from tests import makers_projections
@@ -136,6 +138,26 @@ def test_beyond_the_field_of_view_the_volume_is_air_and_marked() -> None:
     shares = result.quality.measured_share, result.quality.interpolated_share, result.quality.unseen_share
     assert sum(shares) == pytest.approx(1)
     assert shares[0] > 0.5
+
+
+def test_the_residual_is_that_of_the_volume_that_is_returned() -> None:
+    scan = water_ball()
+    result = mr.reconstruct(scan, bare())
+    A = XRayTransform(scan.views, result.volume.grid)
+    missed = A.forward(torch.tensor(result.volume.voxels)).numpy() - scan.pixels
+    assert isinstance(result.quality, ProjectionQuality)
+    which = list(result.quality.residual_views)
+    assert len(which) == 72
+    assert result.quality.residual == pytest.approx(np.linalg.norm(missed[which]) / np.linalg.norm(scan.pixels[which]), rel=1e-3)
+    assert result.quality.residual == pytest.approx(np.linalg.norm(missed) / np.linalg.norm(scan.pixels), rel=0.05)
+
+
+def test_a_volume_of_nothing_misses_all_of_the_projections() -> None:
+    scan = water_ball()
+    A = XRayTransform(scan.views, mr.reconstruct(scan, bare()).volume.grid)
+    quality = assess_projections(A, torch.tensor(scan.pixels), torch.zeros(A.domain))
+    assert quality.residual == pytest.approx(1)
+    assert "RES-HIGH" in {finding.code for finding in quality.findings}
 
 
 # -- Hounsfield units --------------------------------------------------------------------------------------------------

@@ -143,6 +143,7 @@ def iterative_cases() -> dict[str, RtkCase]:
         "OSEM, 3 iterations": RtkCase(ball(60), emitting, small, "mlem", 0.032, 25, em),
         "MLEM, 10 iterations": RtkCase(ball(60), emitting, small, "mlem", 0.047, 25, {"iterations": 10, "subsets": 1}),
         "CG, 5 iterations": RtkCase(ball(90), many, grid, "cgls", 0.08, 23, cg),
+        "CG, damped": RtkCase(ball(90), many, grid, "cgls", 0.05, 23, cg | {"damping": 0.1}),
         "CG, curved, radius 200": RtkCase(ball(90), curved[200.0], grid, "cgls", 0.08, 23, cg),
         "CG, curved, radius 1200": RtkCase(ball(90), curved[1200.0], grid, "cgls", 0.08, 23, cg),
         "TV, 6 iterations": RtkCase(ball(90), fewer, grid, "tv", 0.05, 23, {"iterations": 6}),

@@ -78,7 +78,8 @@ def measured(case: str, folder: Path) -> dict[str, list[float]]:
     command = [sys.executable, str(Path(__file__).resolve()), "--case", case, "--folder", str(folder)]
     if not os.environ.get("DISPLAY") and shutil.which("xvfb-run"):
         command = ["xvfb-run", "-a", "-s", "-screen 0 1600x1000x24", *command]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+    environment = os.environ | ({"MALLOC_ARENA_MAX": "1"} if case == "memory" else {})  # else one pool for every new thread
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT, env=environment)
     return {name: list(values) for name, values in json.loads(done.stdout.splitlines()[-1]).items()}
 
 

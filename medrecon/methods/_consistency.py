@@ -18,7 +18,7 @@ from torch import Tensor
 
 from medrecon.core.grid import Float64
 from medrecon.core.progress import Tick, silent
-from medrecon.operators._separable import Taps, add_along_depth
+from medrecon.operators._separable import SeparableSlices, SliceGroup, Taps, add_along_depth
 from medrecon.operators._slice_geometry import SliceGeometry, depth_weights
 from medrecon.operators.slice_sampler import SliceSampler
 
@@ -55,7 +55,7 @@ class ConsistentSet:
         self._absolute = eps * prior.row_energy
         self._direct = _DirectSolution.of(A, prior, self._absolute) if _is_direct(A) else None
         self._normal, self._spread = _normal_operator(A, prior)
-        self._straight = _straight_solutions(A, prior, self._absolute)
+        self._nearly = _near_solution(A, prior, self._absolute)
 
     def approach(self, x: Tensor, tick: Tick = silent) -> None:
         """Give `x` the smallest probable correction, in place."""
@@ -76,19 +76,13 @@ class ConsistentSet:
         if self.is_empty:
             return
         residual = self._residual(x)
-        z = self._straightened(residual)
-        change = self._normal(z).add_(z, alpha=self._absolute)
+        if self._direct is not None and self._direct.pixels_are_voxels:
+            self._direct.correct(x, residual)
+            return
+        change, spread = self._nearly(residual)
         energy = _dot(change, change)
         if energy > 0:
-            self._spread(x, z.mul_(_dot(change, residual) / energy))
-
-    def _straightened(self, residual: Tensor) -> Tensor:
-        if len(self._straight) == 1:
-            return _along_depth(self._straight[0][1], residual)
-        z = torch.empty_like(residual)
-        for members, inverse in self._straight:
-            z[members] = _along_depth(inverse, residual[members])
-        return z
+            spread(x, _dot(change, residual) / energy)
 
     def _residual(self, x: Tensor) -> Tensor:
         """Return y - A x, 0 where nothing was measured."""
@@ -188,18 +182,62 @@ def _normal_operator(A: SliceSampler, prior: _Prior) -> tuple[Callable[[Tensor],
     smoothed = group.depth @ prior.matrix(group.depth.shape[1])
     overlap = smoothed @ group.depth.T
 
-    def planes(y: Tensor) -> Tensor:
-        spread = group.scatter(A.masked(y), A.domain)
-        for axis in prior.soft_axes:
-            spread = _soften(spread, group.axes.index(axis))
-        return spread
-
     def normal(y: Tensor) -> Tensor:
-        out = torch.empty_like(y)
-        group.gather(_along_depth(overlap, planes(y)), out)
-        return A.masked(out)
+        return _gathered(A, group, _along_depth(overlap, _planes(A, group, prior, y)))
 
-    return normal, lambda x, z: add_along_depth(x, group.axes, smoothed.T, planes(z))
+    return normal, lambda x, z: add_along_depth(x, group.axes, smoothed.T, _planes(A, group, prior, z))
+
+
+def _planes(A: SliceSampler, group: SliceGroup, prior: _Prior, y: Tensor) -> Tensor:
+    """Return one plane of the grid for each slice, with what its pixels spread onto it."""
+    spread = group.scatter(A.masked(y), A.domain)
+    for axis in prior.soft_axes:
+        spread = _soften(spread, group.axes.index(axis))
+    return spread
+
+
+def _gathered(A: SliceSampler, group: SliceGroup, planes: Tensor) -> Tensor:
+    images = planes.new_empty(A.range)
+    group.gather(planes, images)
+    return A.masked(images)
+
+
+_NearSolution = Callable[[Tensor], tuple[Tensor, Callable[[Tensor, float], None]]]
+
+
+def _near_solution(A: SliceSampler, prior: _Prior, eps: float) -> _NearSolution:
+    """Return a function of a residual: A d for a direction d in which the correction lies nearly, and (x, a) -> x += a d.
+
+    The direction solves the problem along the depth alone; where the slices allow it, plane by plane of the grid, whichever
+    path A itself takes.
+    """
+    factors = A.factors or SeparableSlices.build(A.geometry)
+    if factors is None or len(factors.groups) != 1:
+        return _near_solution_of_rays(A, prior, eps)
+    group = factors.groups[0]
+    smoothed = group.depth @ prior.matrix(group.depth.shape[1])
+    overlap = smoothed @ group.depth.T
+    inverse = np.linalg.inv(overlap + eps * np.eye(len(overlap)))
+
+    def near(residual: Tensor) -> tuple[Tensor, Callable[[Tensor, float], None]]:
+        planes = _planes(A, group, prior, residual)
+        change = _gathered(A, group, _along_depth(overlap @ inverse, planes))
+        return change, lambda x, length: add_along_depth(x, group.axes, length * (smoothed.T @ inverse), planes)
+
+    return near
+
+
+def _near_solution_of_rays(A: SliceSampler, prior: _Prior, eps: float) -> _NearSolution:
+    solutions = _straight_solutions(A, prior, eps)
+
+    def near(residual: Tensor) -> tuple[Tensor, Callable[[Tensor, float], None]]:
+        z = torch.empty_like(residual)
+        for members, inverse in solutions:
+            z[members] = _along_depth(inverse, residual[members])
+        direction = prior.smooth(A.adjoint(z))
+        return A.forward(direction), lambda x, length: _add(x, direction.mul_(length))
+
+    return near
 
 
 def _straight_solutions(A: SliceSampler, prior: _Prior, eps: float) -> list[tuple[Tensor, Float64]]:
@@ -293,9 +331,14 @@ class _DirectSolution:
         gain = in_plane / (values[:, None, None] * in_plane**2 + eps)
         return cls(group.axes, vectors.T, gain.astype(np.float32), smoothed.T @ vectors, down, across)
 
+    @property
+    def pixels_are_voxels(self) -> bool:
+        """Whether nothing is interpolated in the plane."""
+        return bool(self.gain[0].size == 1)
+
     def correct(self, x: Tensor, residual: Tensor) -> None:
         """Add the solution for a residual to `x`; image by image, so that no second copy of all is made."""
-        if self.gain[0].size == 1:
+        if self.pixels_are_voxels:
             add_along_depth(x, self.axes, (self.spread * self.gain.reshape(-1)) @ self.analyse, residual)
             return
         across, down = self.across, self.down

@@ -28,9 +28,11 @@ class ConsistentSplineConfig(Config):
     eps: Annotated[
         float,
         Field(
-            gt=0, le=10, description="how far the slices may be missed: noise over missing detail, in variance; 0.1 for noisy MR"
+            gt=0,
+            le=10,
+            description="how far the slices may be missed: noise over missing detail, in variance; 1e-3 without noise",
         ),
-    ] = 1e-3
+    ] = 0.01
     edge: Annotated[
         float, Field(gt=0, le=1, description="differences between neighbours that count as an edge, as a share of the range")
     ] = 0.02
@@ -78,6 +80,7 @@ def consistent_spline(A: SliceSampler, y: Tensor, config: ConsistentSplineConfig
         consistent.step_towards(x)
         x = descent.step(x)
         tick(_SPLINE_SHARE + _DESCENT_SHARE * (done + 1) / steps)
+    del descent  # and with it the volume before
     rest = 1 - _SPLINE_SHARE - _DESCENT_SHARE
     consistent.approach(x, lambda share: tick(1 - rest * (1 - share)))
     tick(1.0)

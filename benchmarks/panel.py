@@ -22,6 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks._report import parser, show
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -87,7 +89,10 @@ def make_series(folder: Path, shape: tuple[int, int, int]) -> None:
     """Write a CT series that nobody was scanned for."""
     from tests.makers_dicom import make_series as make
 
-    make(folder, shape=shape, spacing_mm=(1.0 if shape[0] > 99 else 4.0, 0.7, 0.7), thickness_mm=1.0 if shape[0] > 99 else 4.0)
+    step_mm = 120.0 / shape[0]
+    row, column = np.meshgrid(*(np.linspace(-1, 1, size) for size in shape[1:]), indexing="ij")
+    disk = np.where(np.hypot(row, column) < 0.8, 40.0, -1000.0)
+    make(folder, shape=shape, spacing_mm=(step_mm, 0.7, 0.7), thickness_mm=step_mm, pixels=np.broadcast_to(disk, shape))
 
 
 def opened_panel() -> tuple[Any, float, float]:

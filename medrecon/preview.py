@@ -40,7 +40,7 @@ _PIXELS_AROUND = 2.0  # where every pixel is one voxel along the axis of the vie
 _PIXELS_AROUND_BETWEEN = 14.0  # where pixels lie between voxels: undoing the interpolation couples them over many
 _ON_VOXEL = 0.01  # voxels by which a pixel may miss one and still be it
 _MOST_VOXELS = 3_000_000  # in a slab; a second or two on one core
-_PIXEL_STEPS = {"separable": 60_000_000, "general": 2_000_000}  # of an iteration, by the path of the slice model; about a second
+_PIXEL_STEPS = {"separable": 60_000_000, "general": 1_000_000}  # of an iteration, by the path of the slice model; about a second
 _BORDER = 2  # pixels kept beyond the slab, for interpolation at its rim
 
 

@@ -79,10 +79,10 @@ class ConsistentSet:
         if self._direct is not None and self._direct.pixels_are_voxels:
             self._direct.correct(x, residual)
             return
-        change, spread = self._nearly(residual)
+        gain, change, spread = self._nearly(residual)
         energy = _dot(change, change)
         if energy > 0:
-            spread(x, _dot(change, residual) / energy)
+            spread(x, gain / energy)
 
     def _residual(self, x: Tensor) -> Tensor:
         """Return y - A x, 0 where nothing was measured."""
@@ -182,34 +182,31 @@ def _normal_operator(A: SliceSampler, prior: _Prior) -> tuple[Callable[[Tensor],
     smoothed = group.depth @ prior.matrix(group.depth.shape[1])
     overlap = smoothed @ group.depth.T
 
+    def planes(y: Tensor) -> Tensor:
+        return _softened(group.scatter(A.masked(y), A.domain), group, prior)
+
     def normal(y: Tensor) -> Tensor:
-        return _gathered(A, group, _along_depth(overlap, _planes(A, group, prior, y)))
+        images = torch.empty_like(y)
+        group.gather(_along_depth(overlap, planes(y)), images)
+        return A.masked(images)
 
-    return normal, lambda x, z: add_along_depth(x, group.axes, smoothed.T, _planes(A, group, prior, z))
+    return normal, lambda x, z: add_along_depth(x, group.axes, smoothed.T, planes(z))
 
 
-def _planes(A: SliceSampler, group: SliceGroup, prior: _Prior, y: Tensor) -> Tensor:
-    """Return one plane of the grid for each slice, with what its pixels spread onto it."""
-    spread = group.scatter(A.masked(y), A.domain)
+def _softened(planes: Tensor, group: SliceGroup, prior: _Prior) -> Tensor:
     for axis in prior.soft_axes:
-        spread = _soften(spread, group.axes.index(axis))
-    return spread
+        planes = _soften(planes, group.axes.index(axis))
+    return planes
 
 
-def _gathered(A: SliceSampler, group: SliceGroup, planes: Tensor) -> Tensor:
-    images = planes.new_empty(A.range)
-    group.gather(planes, images)
-    return A.masked(images)
+_Step = tuple[float, Tensor, Callable[[Tensor, float], None]]
 
 
-_NearSolution = Callable[[Tensor], tuple[Tensor, Callable[[Tensor, float], None]]]
+def _near_solution(A: SliceSampler, prior: _Prior, eps: float) -> Callable[[Tensor], _Step]:
+    """Return a function of a residual r: <A d, r> and A d for a direction d in which the correction nearly lies, x += a d.
 
-
-def _near_solution(A: SliceSampler, prior: _Prior, eps: float) -> _NearSolution:
-    """Return a function of a residual: A d for a direction d in which the correction lies nearly, and (x, a) -> x += a d.
-
-    The direction solves the problem along the depth alone; where the slices allow it, plane by plane of the grid, whichever
-    path A itself takes.
+    The residual is overwritten. The direction solves the problem along the depth alone; where the slices allow it, plane
+    by plane of the grid, whichever path A itself takes.
     """
     factors = A.factors or SeparableSlices.build(A.geometry)
     if factors is None or len(factors.groups) != 1:
@@ -219,23 +216,28 @@ def _near_solution(A: SliceSampler, prior: _Prior, eps: float) -> _NearSolution:
     overlap = smoothed @ group.depth.T
     inverse = np.linalg.inv(overlap + eps * np.eye(len(overlap)))
 
-    def near(residual: Tensor) -> tuple[Tensor, Callable[[Tensor, float], None]]:
-        planes = _planes(A, group, prior, residual)
-        change = _gathered(A, group, _along_depth(overlap @ inverse, planes))
-        return change, lambda x, length: add_along_depth(x, group.axes, length * (smoothed.T @ inverse), planes)
+    def near(residual: Tensor) -> _Step:
+        sharp = group.scatter(A.masked(residual), A.domain)
+        planes = _softened(sharp, group, prior)
+        reached = _along_depth(overlap @ inverse, planes)
+        gain = _dot(reached, sharp)
+        del sharp
+        group.gather(reached, residual)
+        return gain, A.masked(residual), lambda x, length: add_along_depth(x, group.axes, length * (smoothed.T @ inverse), planes)
 
     return near
 
 
-def _near_solution_of_rays(A: SliceSampler, prior: _Prior, eps: float) -> _NearSolution:
+def _near_solution_of_rays(A: SliceSampler, prior: _Prior, eps: float) -> Callable[[Tensor], _Step]:
     solutions = _straight_solutions(A, prior, eps)
 
-    def near(residual: Tensor) -> tuple[Tensor, Callable[[Tensor, float], None]]:
+    def near(residual: Tensor) -> _Step:
         z = torch.empty_like(residual)
         for members, inverse in solutions:
             z[members] = _along_depth(inverse, residual[members])
         direction = prior.smooth(A.adjoint(z))
-        return A.forward(direction), lambda x, length: _add(x, direction.mul_(length))
+        change = A.forward(direction)
+        return _dot(change, residual), change, lambda x, length: _add(x, direction.mul_(length))
 
     return near
 

@@ -24,6 +24,7 @@ from medrecon.operators.slice_sampler import SliceSampler
 
 _LENGTH = 0.5  # of the covariance, in slice thicknesses
 _APART = 1e-3  # voxels: slices whose places differ by less count as straight behind each other
+_IMAGES_AT_ONCE = 2
 _TINY = 1e-6  # singular values below this share of the largest carry nothing in float32
 
 
@@ -55,7 +56,7 @@ class ConsistentSet:
         self._absolute = eps * prior.row_energy
         self._direct = _DirectSolution.of(A, prior, self._absolute) if _is_direct(A) else None
         self._normal, self._spread = _normal_operator(A, prior)
-        self._nearly = _near_solution(A, prior, self._absolute)
+        self._step = _step_by_planes(A, y, prior, self._absolute) or _step_by_rays(A, self._residual, prior, self._absolute)
 
     def approach(self, x: Tensor, tick: Tick = silent) -> None:
         """Give `x` the smallest probable correction, in place."""
@@ -75,14 +76,10 @@ class ConsistentSet:
         """
         if self.is_empty:
             return
-        residual = self._residual(x)
         if self._direct is not None and self._direct.pixels_are_voxels:
-            self._direct.correct(x, residual)
-            return
-        gain, change, spread = self._nearly(residual)
-        energy = _dot(change, change)
-        if energy > 0:
-            spread(x, gain / energy)
+            self._direct.correct(x, self._residual(x))
+        else:
+            self._step(x)
 
     def _residual(self, x: Tensor) -> Tensor:
         """Return y - A x, 0 where nothing was measured."""
@@ -199,47 +196,60 @@ def _softened(planes: Tensor, group: SliceGroup, prior: _Prior) -> Tensor:
     return planes
 
 
-_Step = tuple[float, Tensor, Callable[[Tensor, float], None]]
+_Step = Callable[[Tensor], None]
 
 
-def _near_solution(A: SliceSampler, prior: _Prior, eps: float) -> Callable[[Tensor], _Step]:
-    """Return a function of a residual r: <A d, r> and A d for a direction d in which the correction nearly lies, x += a d.
+def _step_by_planes(A: SliceSampler, y: Tensor, prior: _Prior, eps: float) -> _Step | None:
+    """Return x -> x += a d, d being the solution along the depth alone in every plane of the grid; None if slices are oblique.
 
-    The residual is overwritten. The direction solves the problem along the depth alone; where the slices allow it, plane
-    by plane of the grid, whichever path A itself takes.
+    It is taken whichever path A itself takes. Images are made a few at a time, because with fine pixels all of them
+    together are as large as the volume.
     """
     factors = A.factors or SeparableSlices.build(A.geometry)
     if factors is None or len(factors.groups) != 1:
-        return _near_solution_of_rays(A, prior, eps)
-    group = factors.groups[0]
+        return None
+    group, seen = factors.groups[0], None if A.seen.all() else torch.from_numpy(A.seen).to(y.device)
     smoothed = group.depth @ prior.matrix(group.depth.shape[1])
     overlap = smoothed @ group.depth.T
     inverse = np.linalg.inv(overlap + eps * np.eye(len(overlap)))
+    blocks = [range(first, min(first + _IMAGES_AT_ONCE, len(y))) for first in range(0, len(y), _IMAGES_AT_ONCE)]
 
-    def near(residual: Tensor) -> _Step:
-        sharp = group.scatter(A.masked(residual), A.domain)
-        planes = _softened(sharp, group, prior)
-        reached = _along_depth(overlap @ inverse, planes)
-        gain = _dot(reached, sharp)
-        del sharp
-        group.gather(reached, residual)
-        return gain, A.masked(residual), lambda x, length: add_along_depth(x, group.axes, length * (smoothed.T @ inverse), planes)
+    def images_of(block: range, planes: Tensor) -> Tensor:
+        images = group.images_of(block, planes)
+        return images if seen is None else images.mul_(seen[block.start : block.stop])
 
-    return near
+    def step(x: Tensor) -> None:
+        planes = _along_depth(group.depth, x.permute(group.axes))
+        for block in blocks:
+            missed = group.images_of(block, planes).neg_().add_(y[block.start : block.stop])
+            if seen is not None:
+                missed.masked_fill_(~seen[block.start : block.stop], 0)
+            group.spread(block, missed, planes)
+        soft = _softened(planes, group, prior)
+        reached = _along_depth(overlap @ inverse, soft)
+        gain, energy = _dot(reached, planes), sum(_energy(images_of(block, reached)) for block in blocks)
+        if energy > 0:
+            add_along_depth(x, group.axes, gain / energy * (smoothed.T @ inverse), soft)
+
+    return step
 
 
-def _near_solution_of_rays(A: SliceSampler, prior: _Prior, eps: float) -> Callable[[Tensor], _Step]:
+def _step_by_rays(A: SliceSampler, missed: Callable[[Tensor], Tensor], prior: _Prior, eps: float) -> _Step:
+    """Return x -> x += a d, d solving the problem along the depth alone, pixel by pixel of each stack."""
     solutions = _straight_solutions(A, prior, eps)
 
-    def near(residual: Tensor) -> _Step:
+    def step(x: Tensor) -> None:
+        residual = missed(x)
         z = torch.empty_like(residual)
         for members, inverse in solutions:
             z[members] = _along_depth(inverse, residual[members])
         direction = prior.smooth(A.adjoint(z))
         change = A.forward(direction)
-        return _dot(change, residual), change, lambda x, length: _add(x, direction.mul_(length))
+        energy = _energy(change)
+        if energy > 0:
+            x.add_(direction, alpha=_dot(change, residual) / energy)
 
-    return near
+    return step
 
 
 def _straight_solutions(A: SliceSampler, prior: _Prior, eps: float) -> list[tuple[Tensor, Float64]]:
@@ -290,6 +300,10 @@ def _conjugate_gradients(
         Mp.mul_(energy / before).add_(Mr)
         tick((step + 1) / iterations)
     return z
+
+
+def _energy(a: Tensor) -> float:
+    return _dot(a, a)
 
 
 def _dot(a: Tensor, b: Tensor) -> float:

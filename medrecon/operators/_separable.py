@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -124,6 +125,38 @@ class SliceGroup:
             for place, k in self._placed(run):
                 planes[place] = from_left(rows, from_right(columns, y[k]))
         return planes
+
+    def images_of(self, places: range, planes: Tensor) -> Tensor:
+        """Return the images of a few slices of the group, (len(places), rows, columns), from their planes."""
+        rows, columns, _, _ = self._by_place[0]
+        images = planes.new_empty((len(places), len(rows.index), len(columns.index)))
+        if _is_compiled(images):
+            from medrecon.operators import _separable_cpu
+
+            _separable_cpu.gather(self._some(places), planes, images)
+            return images
+        for rows, columns, place, j in self._some(places):
+            images[j] = from_right(columns.factor(planes), from_left(rows.factor(planes), planes[place]))
+        return images
+
+    def spread(self, places: range, images: Tensor, planes: Tensor) -> None:
+        """Apply the transpose of `images_of`: overwrite the planes of these slices."""
+        if _is_compiled(images):
+            from medrecon.operators import _separable_cpu
+
+            _separable_cpu.scatter(self._some(places), images, planes)
+            return
+        for rows, columns, place, j in self._some(places):
+            down, across = (None if one is None else one.T for one in (rows.factor(planes), columns.factor(planes)))
+            planes[place] = from_left(down, from_right(across, images[j]))
+
+    def _some(self, places: range) -> list[tuple[Taps, Taps, int, int]]:
+        """Return taps and place of a few slices, numbered anew."""
+        return [(*self._by_place[place][:3], j) for j, place in enumerate(places)]
+
+    @cached_property
+    def _by_place(self) -> list[tuple[Taps, Taps, int, int]]:
+        return sorted(self._parts(), key=lambda part: part[2])
 
     def _parts(self) -> list[tuple[Taps, Taps, int, int]]:
         return [(run.rows, run.columns, place, k) for run in self.runs for place, k in self._placed(run)]

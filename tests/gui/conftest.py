@@ -117,12 +117,13 @@ def tiny_result(tiny_study: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture
-def panel(window: napari.Viewer) -> Iterator[Driver]:
-    """Open the panel in the window."""
-    from medrecon_napari.panel import ReconstructionPanel
+def panel(window: napari.Viewer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
+    """Open the panel in the window, with a memory of its own: other tests and the user's own windows have theirs."""
+    from medrecon_napari.panel import ReconstructionPanel, memory
 
     from tests.gui.driver import Driver
 
+    monkeypatch.setattr("medrecon_napari.panel.home.beside_napari", lambda: memory.Memory(tmp_path / "memory.json"))
     made = ReconstructionPanel(window)
     window.window.add_dock_widget(made, name="Reconstruct", area="right")
     yield Driver(made)

@@ -112,9 +112,10 @@ class _Prior:
             int(geometry.axis[0]) if shared else None, rho, _row_energy(geometry, rho), _soft_axes(geometry) if shared else ()
         )
 
-    def matrix(self, size: int) -> Float64:
-        """Return C as a matrix (size, size)."""
-        return _correlation(size, self.rho)
+    def coupling(self, depth: Float64) -> tuple[Float64, Float64]:
+        """Return w C (slices, planes) and w C w* (slices, slices), w being the weights of slices over the planes."""
+        smoothed: Float64 = depth @ _correlation(depth.shape[1], self.rho)
+        return smoothed, smoothed @ depth.T
 
     def smooth(self, x: Tensor) -> Tensor:
         """Apply C to a volume, in place: a recursive filter there and back, started stationary so that ends count alike."""
@@ -176,8 +177,7 @@ def _normal_operator(A: SliceSampler, prior: _Prior) -> tuple[Callable[[Tensor],
     if A.factors is None or len(A.factors.groups) != 1:
         return lambda y: A.forward(prior.smooth(A.adjoint(y))), lambda x, z: _add(x, prior.smooth(A.adjoint(z)))
     group = A.factors.groups[0]
-    smoothed = group.depth @ prior.matrix(group.depth.shape[1])
-    overlap = smoothed @ group.depth.T
+    smoothed, overlap = prior.coupling(group.depth)
 
     def planes(y: Tensor) -> Tensor:
         return _softened(group.scatter(A.masked(y), A.domain), group, prior)
@@ -208,26 +208,23 @@ def _step_by_planes(A: SliceSampler, y: Tensor, prior: _Prior, eps: float) -> _S
     factors = A.factors or SeparableSlices.build(A.geometry)
     if factors is None or len(factors.groups) != 1:
         return None
-    group, seen = factors.groups[0], None if A.seen.all() else torch.from_numpy(A.seen).to(y.device)
-    smoothed = group.depth @ prior.matrix(group.depth.shape[1])
-    overlap = smoothed @ group.depth.T
+    group, unseen = factors.groups[0], None if A.seen.all() else torch.from_numpy(~A.seen).to(y.device)
+    smoothed, overlap = prior.coupling(group.depth)
     inverse = np.linalg.inv(overlap + eps * np.eye(len(overlap)))
     blocks = [range(first, min(first + _IMAGES_AT_ONCE, len(y))) for first in range(0, len(y), _IMAGES_AT_ONCE)]
 
-    def images_of(block: range, planes: Tensor) -> Tensor:
-        images = group.images_of(block, planes)
-        return images if seen is None else images.mul_(seen[block.start : block.stop])
+    def masked(block: range, images: Tensor) -> Tensor:
+        return images if unseen is None else images.masked_fill_(unseen[block.start : block.stop], 0)
 
     def step(x: Tensor) -> None:
         planes = _along_depth(group.depth, x.permute(group.axes))
         for block in blocks:
             missed = group.images_of(block, planes).neg_().add_(y[block.start : block.stop])
-            if seen is not None:
-                missed.masked_fill_(~seen[block.start : block.stop], 0)
-            group.spread(block, missed, planes)
+            group.spread(block, masked(block, missed), planes)
         soft = _softened(planes, group, prior)
         reached = _along_depth(overlap @ inverse, soft)
-        gain, energy = _dot(reached, planes), sum(_energy(images_of(block, reached)) for block in blocks)
+        gain = _dot(reached, planes)
+        energy = sum(_energy(masked(block, group.images_of(block, reached))) for block in blocks)
         if energy > 0:
             add_along_depth(x, group.axes, gain / energy * (smoothed.T @ inverse), soft)
 
@@ -263,7 +260,7 @@ def _straight_solutions(A: SliceSampler, prior: _Prior, eps: float) -> list[tupl
         members = np.flatnonzero((A.stack == stack) & (geometry.axis == axis))
         weights = np.stack([depth_weights(straight, int(k)) for k in members])
         weights /= np.maximum(weights.sum(axis=1, keepdims=True), _TINY)
-        overlap = weights @ prior.matrix(weights.shape[1]) @ weights.T
+        _, overlap = prior.coupling(weights)
         np.fill_diagonal(overlap, np.where(overlap.diagonal() > 0, overlap.diagonal(), prior.row_energy))
         inverse: Float64 = np.linalg.inv(overlap + eps * np.eye(len(members))).astype(np.float64)
         found.append((torch.from_numpy(members), inverse))
@@ -340,8 +337,8 @@ class _DirectSolution:
         if A.factors is None:
             raise ValueError("A has no factors")
         group = A.factors.groups[0]
-        smoothed = group.depth @ prior.matrix(group.depth.shape[1])
-        values, vectors = np.linalg.eigh(smoothed @ group.depth.T)
+        smoothed, overlap = prior.coupling(group.depth)
+        values, vectors = np.linalg.eigh(overlap)
         down, across = _Spectrum.of(group.runs[0].rows), _Spectrum.of(group.runs[0].columns)
         in_plane = down.values[:, None] * across.values[None, :]
         gain = in_plane / (values[:, None, None] * in_plane**2 + eps)

@@ -8,9 +8,6 @@ mirrored gradient. Rudin, Osher and Fatemi 1992, Physica D 60, 259.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -53,15 +50,14 @@ class EdgeDescent:
 
     def _advance_compiled(self, x: Tensor, before: Tensor) -> None:
         from medrecon.methods._edges_cpu import advance
+        from medrecon.operators._general_cpu import in_threads
 
-        voxels, into, threads = x.numpy(), before.numpy(), torch.get_num_threads()
-        bounds = np.linspace(0, len(x), min(threads, len(x)) + 1).astype(int).tolist()
+        voxels, into = x.numpy(), before.numpy()
 
         def work(first: int, last: int) -> None:
             advance(voxels, into, first, last, self._weights, self._delta, _MOMENTUM, _STEP * self._delta)
 
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(work, bounds[:-1], bounds[1:]))
+        in_threads(work, len(x))
 
     def _gradient(self, x: Tensor) -> Tensor:
         """Return the gradient, by whole-volume operations: what the compiled loop is held to, and the path of a GPU."""

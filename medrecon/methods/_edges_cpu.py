@@ -6,26 +6,15 @@ threads gives the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from medrecon.operators._general_cpu import compiled
+
 Floats = NDArray[np.float32]
-F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _compiled(function: F) -> F:
-    try:
-        dispatcher: F = numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})(function)
-    except RuntimeError:  # no writable place for the cache
-        dispatcher = numba.njit(nogil=True, fastmath={"contract", "reassoc"})(function)
-    return dispatcher
-
-
-@_compiled
+@compiled
 def advance(
     x: Floats,
     before: Floats,
@@ -67,7 +56,7 @@ def advance(
         ahead, here, behind = here, behind, ahead
 
 
-@_compiled
+@compiled
 def _exchange(own: Floats, other: Floats, allow: Floats, other_allow: Floats, weight: np.float32, inflow: Floats) -> None:
     """Add what one line of voxels receives from its neighbours."""
     half = np.float32(0.5) * weight
@@ -75,7 +64,7 @@ def _exchange(own: Floats, other: Floats, allow: Floats, other_allow: Floats, we
         inflow[c] += half * (allow[c] + other_allow[c]) * (other[c] - own[c])
 
 
-@_compiled
+@compiled
 def _allow(x: Floats, i: int, w0: np.float32, w1: np.float32, w2: np.float32, delta: float, into: Floats) -> None:
     """Write 1 / sqrt(delta^2 + half the squared slopes) of one plane."""
     planes, rows, columns = x.shape
@@ -97,7 +86,7 @@ def _allow(x: Floats, i: int, w0: np.float32, w1: np.float32, w2: np.float32, de
             line[c] = np.float32(1) / np.sqrt(line[c])
 
 
-@_compiled
+@compiled
 def _add_square(own: Floats, other: Floats, weight: np.float32, into: Floats) -> None:
     half = np.float32(0.5) * weight
     for c in range(len(own)):

@@ -6,9 +6,11 @@ may be shifted against each other in their plane, as in a tilted series on an or
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -62,6 +64,10 @@ class Taps:
         return dense.scatter_add_(1, index, weight)
 
 
+#: How rows and columns are interpolated, the place of the plane, the number of the image.
+Part: TypeAlias = tuple[Taps, Taps, int, int]
+
+
 @dataclass(frozen=True, eq=False)
 class _Run:
     """Slices that are interpolated in their plane in one go, because they lie straight behind each other."""
@@ -102,68 +108,38 @@ class SliceGroup:
 
     def gather(self, planes: Tensor, y: Tensor) -> None:
         """Interpolate one plane per slice (g, grid rows, grid columns) to the pixels of `y`, which is written to."""
-        if _is_compiled(y):
-            from medrecon.operators import _separable_cpu
-
-            _separable_cpu.gather(self._parts(), planes, y)
-            return
-        for run in self.runs:
-            rows, columns = run.rows.factor(planes), run.columns.factor(planes)
-            for place, k in self._placed(run):
-                y[k] = from_right(columns, from_left(rows, planes[place]))
+        _gather(self._parts, planes, y)
 
     def scatter(self, y: Tensor, shape: tuple[int, int, int]) -> Tensor:
         """Apply the transpose of `gather`: from the images `y` to one plane per slice of a grid of this shape."""
         planes = y.new_empty((len(self.slices), shape[self.axes[1]], shape[self.axes[2]]))
-        if _is_compiled(y):
-            from medrecon.operators import _separable_cpu
-
-            _separable_cpu.scatter(self._parts(), y, planes)
-            return planes
-        for run in self.runs:
-            rows, columns = (None if one is None else one.T for one in (run.rows.factor(y), run.columns.factor(y)))
-            for place, k in self._placed(run):
-                planes[place] = from_left(rows, from_right(columns, y[k]))
+        _scatter(self._parts, y, planes)
         return planes
 
     def images_of(self, places: range, planes: Tensor) -> Tensor:
-        """Return the images of a few slices of the group, (len(places), rows, columns), from their planes."""
-        rows, columns, _, _ = self._by_place[0]
+        """Return the images of a few slices of the group, (len(places), rows, columns), from the planes of all."""
+        rows, columns, _, _ = self._parts[0]
         images = planes.new_empty((len(places), len(rows.index), len(columns.index)))
-        if _is_compiled(images):
-            from medrecon.operators import _separable_cpu
-
-            _separable_cpu.gather(self._some(places), planes, images)
-            return images
-        for rows, columns, place, j in self._some(places):
-            images[j] = from_right(columns.factor(planes), from_left(rows.factor(planes), planes[place]))
+        _gather(self._some(places), planes, images)
         return images
 
     def spread(self, places: range, images: Tensor, planes: Tensor) -> None:
         """Apply the transpose of `images_of`: overwrite the planes of these slices."""
-        if _is_compiled(images):
-            from medrecon.operators import _separable_cpu
+        _scatter(self._some(places), images, planes)
 
-            _separable_cpu.scatter(self._some(places), images, planes)
-            return
-        for rows, columns, place, j in self._some(places):
-            down, across = (None if one is None else one.T for one in (rows.factor(planes), columns.factor(planes)))
-            planes[place] = from_left(down, from_right(across, images[j]))
-
-    def _some(self, places: range) -> list[tuple[Taps, Taps, int, int]]:
-        """Return taps and place of a few slices, numbered anew."""
-        return [(*self._by_place[place][:3], j) for j, place in enumerate(places)]
+    def _some(self, places: range) -> list[Part]:
+        """Return the parts of a few slices, their images numbered anew."""
+        return [(*self._parts[place][:3], number) for number, place in enumerate(places)]
 
     @cached_property
-    def _by_place(self) -> list[tuple[Taps, Taps, int, int]]:
-        return sorted(self._parts(), key=lambda part: part[2])
-
-    def _parts(self) -> list[tuple[Taps, Taps, int, int]]:
-        return [(run.rows, run.columns, place, k) for run in self.runs for place, k in self._placed(run)]
-
-    def _placed(self, run: _Run) -> list[tuple[int, int]]:
-        """Place in the group and number of each slice of a run, taken one by one so that no copy of all is made."""
-        return list(zip(np.searchsorted(self.slices, run.slices).tolist(), run.slices.tolist(), strict=True))
+    def _parts(self) -> list[Part]:
+        """How rows and columns are interpolated, place in the group and number of the image, in the order of the places."""
+        parts = [
+            (run.rows, run.columns, place, k)
+            for run in self.runs
+            for place, k in zip(np.searchsorted(self.slices, run.slices).tolist(), run.slices.tolist(), strict=True)
+        ]
+        return sorted(parts, key=lambda part: part[2])
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,6 +197,32 @@ def add_along_depth(x: Tensor, axes: tuple[int, int, int], matrix: Float64, plan
     for first in range(0, len(factor), _PLANES_AT_ONCE):
         part = factor[first : first + _PLANES_AT_ONCE] @ planes.flatten(1)
         turned[first : first + _PLANES_AT_ONCE] += part.reshape(-1, *planes.shape[1:])
+
+
+def _gather(parts: Sequence[Part], planes: Tensor, images: Tensor) -> None:
+    """Interpolate planes to images, one by one so that no copy of all is made."""
+    if _is_compiled(images):
+        from medrecon.operators import _separable_cpu
+
+        _separable_cpu.gather(parts, planes, images)
+        return
+    for (rows, columns), same in groupby(parts, key=lambda part: part[:2]):
+        down, across = rows.factor(planes), columns.factor(planes)
+        for _, _, place, k in same:
+            images[k] = from_right(across, from_left(down, planes[place]))
+
+
+def _scatter(parts: Sequence[Part], images: Tensor, planes: Tensor) -> None:
+    """Apply the transpose of `_gather`; the planes are overwritten."""
+    if _is_compiled(images):
+        from medrecon.operators import _separable_cpu
+
+        _separable_cpu.scatter(parts, images, planes)
+        return
+    for (rows, columns), same in groupby(parts, key=lambda part: part[:2]):
+        down, across = (None if one is None else one.T for one in (rows.factor(images), columns.factor(images)))
+        for _, _, place, k in same:
+            planes[place] = from_left(down, from_right(across, images[k]))
 
 
 def from_left(matrix: Tensor | None, image: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ own plane, and sums in a fixed order, so that any number of threads gives the sa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,9 @@ from torch import Tensor
 from medrecon.operators._general_cpu import compiled, in_threads
 
 if TYPE_CHECKING:
-    from medrecon.operators._separable import Taps
+    from medrecon.operators._separable import Part, Taps
 
 Array = NDArray[Any]
-#: How rows and columns are interpolated, the place of the plane, the number of the image.
-Part: TypeAlias = "tuple[Taps, Taps, int, int]"
 
 
 def gather(parts: Sequence[Part], planes: Tensor, y: Tensor) -> None:

@@ -6,6 +6,7 @@ a tensor or a MetaTensor, and leaves its meta data as they are; the dictionary v
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -34,8 +35,9 @@ class _Correction(Transform):
         corrected, *_ = convert_to_dst_type(self._correct(np.asarray(values)), projections, dtype=np.float32)
         return corrected
 
+    @abstractmethod
     def _correct(self, projections: NDArray[Any]) -> NDArray[np.float32]:
-        raise NotImplementedError
+        """Return the corrected projections."""
 
 
 class DivideByFlatField(_Correction):

@@ -82,6 +82,12 @@ class MemoryBudgetError(MedreconError):
     exit_code = ExitCode.OUT_OF_MEMORY
 
 
+class WeightsError(MedreconError):
+    """Weights of a network that are missing, or that cannot be trusted or used."""
+
+    exit_code = ExitCode.MISSING_WEIGHTS
+
+
 class OutputError(MedreconError):
     """A result that could not be written whole, or that does not conform."""
 

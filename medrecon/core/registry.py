@@ -2,7 +2,7 @@
 
 The name of a file is the name that users type. Listing a package imports none of its modules; a module is imported
 when it is used. Modules whose name begins with an underscore are helpers, except ``_3mf`` and its like: a name that
-cannot begin with its digit in Python.
+cannot begin with its digit in Python. Modules that serve all the others of their package are named in its `SERVING_ALL`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from medrecon.core.errors import UsageError
 
 def names(package: ModuleType) -> tuple[str, ...]:
     """Return the user-facing names in a package, sorted, without importing them."""
-    found = (_shown(module.name) for module in pkgutil.iter_modules(package.__path__))
-    return tuple(sorted(name for name in found if not name.startswith("_")))
+    found = {_shown(module.name) for module in pkgutil.iter_modules(package.__path__)}
+    chosen = found - getattr(package, "SERVING_ALL", frozenset())
+    return tuple(sorted(name for name in chosen if not name.startswith("_")))
 
 
 def load(package: ModuleType, name: str) -> ModuleType:

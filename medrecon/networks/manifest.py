@@ -11,7 +11,7 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, FiniteFloat, ValidationError
 
 from medrecon.core.errors import WeightsError
 from medrecon.core.findings import Finding, Verdict
@@ -37,7 +37,7 @@ class Training(Config):
     gap_mm: tuple[Annotated[float, Field(ge=-100, le=100)], Annotated[float, Field(ge=-100, le=100)]] | None = None
     modalities: tuple[Line, ...] = ()
     training_data: Line
-    metrics: dict[str, float] = Field(default_factory=dict)
+    metrics: dict[str, FiniteFloat] = Field(default_factory=dict)
     licence: Line = "Apache-2.0"
     trained_on: Annotated[Line, Field(description="device and precision, such as 'NVIDIA H100, bf16'")]
     trained_date: date

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -94,7 +95,7 @@ def load(name_or_path: str | Path, device: str | torch.device = "cpu", limits: L
     manifest = read_manifest(manifest_path(path))
     if hashlib.sha256(data).hexdigest() != manifest.sha256:
         raise WeightsError("MDL-HASH", "the weights are not those that their manifest names", "Take both files again.")
-    tensors = safetensors.torch.load(data)
+    tensors = _decode(data)
     module = _build(manifest, tensors)
     _refuse_values(tensors)
     module.load_state_dict(tensors)
@@ -114,6 +115,13 @@ def _read_judged(path: Path, limits: Limits) -> bytes:
     except OSError as error:
         hint = "Check that it is an ordinary file which you may read."
         raise WeightsError("MDL-MISSING", f"the weights cannot be read ({type(error).__name__})", hint) from error
+
+
+def _decode(data: bytes) -> dict[str, Tensor]:
+    try:
+        return dict(safetensors.torch.load(data))
+    except safetensors.SafetensorError as error:
+        raise WeightsError("MDL-HEADER", "the weights cannot be decoded", "Take the file again from its source.") from error
 
 
 def _ordinary(name: str, flags: int) -> int:

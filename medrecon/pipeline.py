@@ -17,7 +17,7 @@ from medrecon.core.scans import SliceScan
 from medrecon.core.volume import Volume
 from medrecon.device import Device
 from medrecon.result import Result
-from medrecon.steps.job import Job
+from medrecon.steps.job import Job, doubt_of
 from medrecon.steps.projections import ProjectionJob
 from medrecon.steps.record import Clock, provenance_of
 from medrecon.steps.slices import SliceJob
@@ -39,7 +39,7 @@ def reconstruct(
     Parameters
     ----------
     scan : SliceScan, ProjectionScan or Volume
-        The planes of a volume are taken as slices along its widest spacing.
+        Of a volume, the planes along its widest spacing are the slices.
     config : ReconstructionConfig, optional
         Instead of `preset`; where neither is given, the preset ``fast`` for slices and ``cbct-fast`` for projections.
     device : str, optional
@@ -55,21 +55,23 @@ def reconstruct(
 
     clock, stages = Clock(), Stages(_STAGES, progress)
     config = _settle(config, preset, device, kind_of(scan))
-    method, where = _method_for(config, kind_of(scan)), devices.choose(config.device)
+    method, where = methods.get(config.method).checked_for(kind_of(scan)), devices.choose(config.device)
     stages.tick("prepare")(0.0)
     job = _prepare(scan, config, where)
     clock.lap("prepare")
+    settings = method.settings.model_validate(dict(config.settings))
     with devices.seeded(config.seed), torch.no_grad():
-        x = method.run(job.A, job.y, method.settings.model_validate(dict(config.settings)), stages.tick("reconstruct"))
+        made = methods.Reconstructed.of(method.run(job.A, job.y, settings, stages.tick("reconstruct")))
     clock.lap("reconstruct")
-    quality = job.assess(x)
-    done = job.finish(x, quality)
+    quality = job.assess(made.x)
+    done = job.finish(made.x, quality)
     stages.tick("quality")(1.0)
     clock.lap("quality")
     surfaces, noticed = make_surfaces(done.volume, config, stages.tick("surface"))
     clock.lap("surface")
     provenance = provenance_of(job.scan, config, method, where, clock, done.calibration)
-    return Result(done.volume, surfaces, quality, provenance, job.scan, (*job.findings, *done.findings, *noticed))
+    findings = (*job.findings, *made.findings, *done.findings, *noticed)
+    return Result(done.volume, surfaces, quality, provenance, job.scan, findings, doubt_of(made, done))
 
 
 def kind_of(scan: SliceScan | ProjectionScan | Volume) -> str:
@@ -88,14 +90,3 @@ def _settle(config: ReconstructionConfig | None, preset: str | None, device: str
         raise UsageError("ARG-BOTH", "a configuration and a preset were given", "Give one of them.")
     config = config if config is not None else load_config(preset or DEFAULT_PRESETS[kind])
     return config if device is None else config.model_validate(config.model_dump() | {"device": device})
-
-
-def _method_for(config: ReconstructionConfig, kind: str) -> methods.Method:
-    method = methods.get(config.method)
-    if method.input != kind:
-        raise UsageError(
-            "ARG-INPUT",
-            f"the method {method.name} takes {method.input}, the scan is made of {kind}",
-            f"The preset {DEFAULT_PRESETS[kind]} and others take {kind}: see `medrecon presets`.",
-        )
-    return method

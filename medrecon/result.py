@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from medrecon import writers
 from medrecon.core.errors import OutputError, UsageError
 from medrecon.core.field_of_view import geometry_summary
@@ -51,6 +53,9 @@ class Result:
         What was measured, as the method saw it: projections as line integrals.
     findings : tuple of Finding
         What was noticed on the way, beside the findings of the scan and of the quality.
+    uncertainty : Volume, optional
+        In the unit of the volume: how far two ways of making it are apart, where the method tells. A sign of doubt, no
+        confidence interval.
     metrics : mapping
         Comparison with a known truth, where one was given.
     """
@@ -61,6 +66,7 @@ class Result:
     provenance: Provenance
     scan: SliceScan | ProjectionScan
     findings: tuple[Finding, ...] = ()
+    uncertainty: Volume | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -81,7 +87,7 @@ class Result:
             "findings": [finding.as_json() for finding in self.all_findings],
             "input": _input(self.scan),
             "volume": _volume(self.volume),
-            "quality": self.quality.as_json(),
+            "quality": self.quality.as_json() | _doubt(self.uncertainty),
             "surfaces": [{"name": surface.name, **surface.measures} for surface in self.surfaces],
             "metrics": dict(self.metrics),
             "provenance": self.provenance.as_json(),
@@ -132,6 +138,8 @@ class Result:
         from medrecon.quality.maps import coverage_volume
 
         maps = {"coverage": coverage_volume(self.volume, self.quality), "residual": self._residual_volume()}
+        if self.uncertainty is not None:
+            maps["uncertainty"] = self.uncertainty
         for name, values in maps.items():
             writers.get("nifti").write(values, folder / f"{name}.nii.gz", self._context())
         return {name: folder / f"{name}.nii.gz" for name in maps}
@@ -218,6 +226,15 @@ def _projections(scan: ProjectionScan) -> dict[str, Any]:
         "instances": [instance.sop_instance_uid for instance in scan.source.instances],
         "allowed": list(scan.allowed),
     }
+
+
+def _doubt(uncertainty: Volume | None) -> dict[str, float]:
+    if uncertainty is None:
+        return {}
+    values = uncertainty.voxels if uncertainty.seen is None else uncertainty.voxels[uncertainty.seen]
+    if not values.size:
+        return {}
+    return {"uncertainty_mean": float(values.mean()), "uncertainty_p95": float(np.percentile(values, 95))}
 
 
 def _volume(volume: Volume) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """Reconstruction methods, one file each.
 
 A method file ``name.py`` holds the settings model ``NameConfig`` (a `medrecon.core.settings.Config`), a function
-``name(A, y, config, tick)`` that returns ``x`` as a float32 tensor of shape ``A.domain``, and in its docstring the
-citation. ``INPUT`` says what it takes: ``slices`` or ``projections``. Torch is imported inside functions only, so
-that a method's settings can be shown without loading it.
+``name(A, y, config, tick)`` that returns ``x`` as a float32 tensor of shape ``A.domain``, or a `Reconstructed` where it
+knows more than x, and in its docstring the citation. ``INPUT`` says what it takes: ``slices`` or ``projections``. Torch is
+imported inside functions only, so that a method's settings can be shown without loading it.
 """
 
 from __future__ import annotations
@@ -11,10 +11,38 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medrecon.core import registry
+from medrecon.core.errors import UsageError
+from medrecon.core.findings import Finding
 from medrecon.core.settings import Config
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reconstructed:
+    """What a method made, where it is more than a volume.
+
+    Parameters
+    ----------
+    x : (slices, rows, columns) Tensor, float32
+    uncertainty : (slices, rows, columns) Tensor, float32, optional
+        How far two ways of making the volume are apart at a voxel, in its unit; a sign of doubt, no confidence interval.
+    findings : tuple of Finding
+        What the user should know about how it was made.
+    """
+
+    x: Tensor
+    uncertainty: Tensor | None = None
+    findings: tuple[Finding, ...] = ()
+
+    @classmethod
+    def of(cls, made: Tensor | Reconstructed) -> Reconstructed:
+        """Return what a method returned in its fuller form."""
+        return made if isinstance(made, cls) else cls(made)  # type: ignore[arg-type]  # what is left is a tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +58,16 @@ class Method:
     def summary(self) -> str:
         """First line of the method's docstring."""
         return (self.run.__doc__ or "").strip().partition("\n")[0]
+
+    def checked_for(self, kind: str) -> Method:
+        """Return this method if it takes this kind of input; raise `UsageError` (``ARG-INPUT``) otherwise."""
+        if self.input == kind:
+            return self
+        raise UsageError(
+            "ARG-INPUT",
+            f"the method {self.name} takes {self.input}, the scan is made of {kind}",
+            f"`medrecon presets` lists presets that take {kind}, `medrecon methods` the methods.",
+        )
 
 
 def names() -> tuple[str, ...]:

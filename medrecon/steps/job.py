@@ -15,6 +15,7 @@ from medrecon.core.grid import Grid
 from medrecon.core.projections import ProjectionScan
 from medrecon.core.scans import SliceScan
 from medrecon.core.volume import OUTSIDE_VALUE, Quantity, Volume
+from medrecon.methods import Reconstructed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,11 +36,14 @@ class Finished:
     findings : tuple of Finding
     calibration : mapping
         As it stands in the provenance; empty where nothing was calibrated.
+    scale : float
+        By how much the volume's values grow where the method's grow by 1.
     """
 
     volume: Volume
     findings: tuple[Finding, ...] = ()
     calibration: Mapping[str, Any] = field(default_factory=dict)
+    scale: float = 1.0
 
 
 class Job(ABC):
@@ -66,6 +70,14 @@ def marked(voxels: np.ndarray, quality: Quality, grid: Grid, scan: SliceScan | P
     if not seen.all():
         voxels = np.where(seen, voxels, np.float32(OUTSIDE_VALUE[quantity]))
     return Volume(voxels, grid, quantity, None if seen.all() else seen, scan.source)
+
+
+def doubt_of(made: Reconstructed, done: Finished) -> Volume | None:
+    """Return a method's uncertainty on the grid and in the unit of the finished volume."""
+    if made.uncertainty is None:
+        return None
+    values = made.uncertainty.cpu().numpy() * np.float32(abs(done.scale))
+    return Volume(values, done.volume.grid, Quantity.ARBITRARY, done.volume.seen, done.volume.source)
 
 
 def check_memory(grid: Grid, measured_values: int) -> None:

@@ -92,7 +92,8 @@ class ProjectionJob(Job):
         if calibration is None:
             return Finished(self._marked(voxels, quality, Quantity.ATTENUATION_PER_MM), (_uncalibrated(),))
         volume = self._marked(calibration.to_hounsfield(voxels), quality, Quantity.HOUNSFIELD)
-        return Finished(volume, (_calibrated(calibration),), calibration.as_json())
+        at_zero, at_one = calibration.to_hounsfield(np.array([0.0, 1.0]))
+        return Finished(volume, (_calibrated(calibration),), calibration.as_json(), float(at_one - at_zero))
 
     def _marked(self, voxels: np.ndarray, quality: Quality, quantity: Quantity) -> Volume:
         return marked(voxels, quality, self.grid, self.scan, quantity)

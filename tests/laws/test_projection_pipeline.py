@@ -99,7 +99,7 @@ def test_the_default_preset_follows_from_what_was_measured() -> None:
 
 
 def test_a_method_for_slices_is_refused_with_the_way_out() -> None:
-    with pytest.raises(UsageError, match=r"ARG-INPUT.*cbct-fast"):
+    with pytest.raises(UsageError, match=r"ARG-INPUT.*medrecon presets"):
         mr.reconstruct(water_ball(), preset="fast")
 
 

@@ -94,7 +94,8 @@ def _sampled(volume: Volume, positions_mm: Tensor, spacing: Triple) -> Tensor:
     source = _smoothed(torch.from_numpy(box)[None], smooth)
     centred = index - first[:, None, None, None] - (torch.tensor(box.shape)[:, None, None, None] - 1) / 2
     sampled = Resample(mode="bilinear", padding_mode="border")(source, grid=centred)
-    return sampled.as_tensor()[0].contiguous()
+    values: Tensor = sampled.as_tensor()[0].contiguous()
+    return values
 
 
 def _box(voxels: NDArray[np.float32], index: Tensor) -> tuple[Tensor, NDArray[np.float32]]:

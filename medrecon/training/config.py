@@ -6,6 +6,7 @@ Nothing here loads torch. The settings of the network are checked against its ow
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -89,6 +90,7 @@ class StopConfig(Config):
 
     metric: str = Field("psnr_db", description="a number that the task's validation returns")
     better: Literal["higher", "lower"] = "higher"
+    keep: Literal["best", "last"] = Field("best", description="which weights the run ends with")
     patience: int | None = Field(None, ge=1, description="validations without a better one after which to stop; none: never")
 
 
@@ -134,8 +136,10 @@ class TrainingConfig(Config):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the configuration as understood, in canonical form."""
-        return hash_of(self.model_dump(mode="json"))
+        """SHA-256 of what decides the weights, in canonical form: how often a run is written down does not."""
+        return hash_of(
+            self.model_dump(mode="json", exclude={"device", "workers", "log_every", "checkpoint_every", "tensorboard"})
+        )
 
     def to_yaml(self) -> str:
         """Return the configuration as YAML that `load_training` reads back to an equal one."""
@@ -158,8 +162,27 @@ def load_training(file: Path, assignments: tuple[str, ...] = ()) -> TrainingConf
     return parse(TrainingConfig, data, "training")
 
 
+def recipe_names() -> tuple[str, ...]:
+    """Return the names of the recipes that ship with the package."""
+    files = resources.files("medrecon.configs").iterdir()
+    return tuple(sorted(Path(file.name).stem for file in files if Path(file.name).match("train-*.yaml")))
+
+
+def find_recipe(name_or_path: str) -> Path:
+    """Return the file of a recipe: a path, or the name of a shipped one; raise `UsageError` (``ARG-NAME``) for neither."""
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    if name_or_path not in recipe_names():
+        raise UsageError("ARG-NAME", "there is no such recipe", f"Give a YAML file, or one of: {', '.join(recipe_names())}.")
+    return Path(str(resources.files("medrecon.configs") / f"{name_or_path}.yaml"))
+
+
 def _merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay one mapping over another, mapping by mapping."""
+    """Lay one mapping over another, mapping by mapping; another task or network drops the settings of the first."""
+    for name in ("task", "name"):
+        if name in base and over.get(name, base[name]) != base[name]:
+            base = {**base, "settings": {}}
     both = {
         key: _merged(base[key], value) if isinstance(base.get(key), dict) and isinstance(value, dict) else value
         for key, value in over.items()

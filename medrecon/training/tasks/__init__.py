@@ -23,9 +23,11 @@ and that processes can share the work: never from a global random state, a clock
             return {"psnr_db": ...}
 
         def describe(self) -> dict[str, Any]:
-            return {"data": "random shapes", "spacing_mm": [0.5, 1.5]}
+            return {"training_data": "random shapes", "spacing_mm": (0.5, 1.5)}
 
-Torch may be imported at the head of a task file; this file loads none.
+In mixed precision the engine runs ``loss`` and ``validate`` under autocast. `context.loss` computes in float32 by itself;
+a task that applies A within does so in a block ``torch.autocast(device, enabled=False)``. Torch may be imported at the
+head of a task file; this file loads none.
 """
 
 from __future__ import annotations
@@ -57,7 +59,8 @@ class Context:
     batch : int
         Examples in a batch.
     loss : function of (output, target) to a scalar
-        The supervised loss of the recipe, for tensors (batch, channel, slice, row, column) or without the slices.
+        The supervised loss of the recipe, for tensors (batch, channel, slice, row, column) or without the slices, with
+        values of about 0 to 1.
     volumes : Mixture
         Volumes from disk; ``len(volumes) == 0`` where the recipe names no source.
     device : str
@@ -83,7 +86,7 @@ class Task(Protocol):
         """Measure the network on examples that are never trained on; called without gradients, in evaluation mode."""
 
     def describe(self) -> dict[str, Any]:
-        """Tell in plain data what was trained on and within which range, for the manifest of the weights."""
+        """Tell what was trained on and within which range: fields of `medrecon.networks.manifest.Training`."""
 
 
 def names() -> tuple[str, ...]:

@@ -32,8 +32,6 @@ app = typer.Typer(
 
 #: Commands of the published interface that later issues of the roadmap in README bring.
 _ROADMAP = {
-    "train": "C (learned methods)",
-    "evaluate": "C (learned methods)",
     "compress": "C (learned methods)",
     "listen": "F (hospital)",
     "send": "F (hospital)",
@@ -256,6 +254,33 @@ def simulate(
 
     shape = _read_options(profile=profile).profile
     simulate_file(volume, out, thickness_mm=thickness, gap_mm=gap, profile=shape, noise=noise, seed=seed)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="YAML file, or the name of a shipped recipe such as train-flow.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for weights, checkpoint and log; trained/<name> without it.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in OUT, where there is one.")] = False,
+    assign: Annotated[list[str] | None, typer.Option("--set", help="One setting, such as steps=2000. Repeatable.")] = None,
+    progress: Annotated[Style | None, typer.Option(help="How to show progress; rich on a terminal, plain elsewhere.")] = None,
+) -> None:
+    """Train a network as a recipe says."""
+    from medrecon.console import learning
+
+    learning.train(recipe, out, resume, tuple(assign or ()), progress or console_progress.default_style())
+
+
+@app.command()
+def evaluate(
+    recipe: Annotated[str, typer.Argument(help="YAML file, or the name of a shipped recipe such as train-flow.")],
+    weights: Annotated[str | None, typer.Option(help="Safetensors file or shipped name; trained/<name> without it.")] = None,
+    assign: Annotated[list[str] | None, typer.Option("--set", help="One setting, such as device=cpu. Repeatable.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure weights on the validation of a recipe."""
+    from medrecon.console import learning
+
+    learning.evaluate(recipe, weights, tuple(assign or ()), as_json)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 Metadata of every layer made here:
 
 - ``to_lps_mm`` (4, 4): index into the layer's data -> LPS mm; for images that are not parallel ``poses_lps_mm`` instead;
-- ``role``: ``scan``, ``volume``, ``result``, ``coverage``, ``residual``, ``difference``, ``surface``;
+- ``role``: ``scan``, ``volume``, ``result``, ``coverage``, ``residual``, ``uncertainty``, ``difference``, ``surface``;
 - ``series``, ``modality``, ``quantity``, ``verdict``, ``findings`` (plain data), ``path``, ``notes``;
 - ``window``: the one it was opened with; ``seen``: False where nothing was measured, or None;
 - ``source``: the `Source` it came from, which holds patient text and shows none of it in its ``repr``.
@@ -111,12 +111,24 @@ def surface_layer(
 
 
 def coverage_layer(volume: mr.Volume, metadata: Mapping[str, Any], name: str) -> LayerData:
-    """Return the labels layer of the engine's coverage map: measured, interpolated, not seen."""
-    shown, layer, _ = volume.to_napari(name)
+    """Return the layer of the engine's coverage map: measured, interpolated, not seen.
+
+    An image in three colours, since napari needs four times as long to add a labels layer, during which the window stands still.
+    """
+    shown, layer, kind = volume.to_napari(name)
     levels = np.uint8(colours.UNSEEN) - np.clip(np.rint(shown), 0, 2).astype(np.uint8)
-    layer.pop("colormap")
     layer["metadata"] = {**metadata, **layer["metadata"], "role": "coverage", "value_names": dict(colours.COVERAGE_NAMES)}
-    return levels, layer | {"colormap": dict(colours.COVERAGE_COLOURS), "opacity": 0.5, "visible": False}, "labels"
+    look = {"colormap": dict(colours.COVERAGE), "contrast_limits": colours.COVERAGE_LIMITS, "interpolation2d": "nearest"}
+    return levels, layer | look | {"opacity": 0.5, "visible": False}, kind
+
+
+def uncertainty_layer(volume: mr.Volume, metadata: Mapping[str, Any], name: str) -> LayerData:
+    """Return the layer of a method's own doubt, in the unit of the result: clear where it is sure, red where it is not."""
+    shown, layer, kind = volume.to_napari(name)
+    limit = max(automatic(shown).limits[1], float(np.finfo(np.float32).tiny))
+    window = Window.between("from 0", 0.0, limit)
+    layer["metadata"] = {**layer["metadata"], **metadata, "role": "uncertainty", "window": window}
+    return shown, layer | {"colormap": dict(colours.UNCERTAIN), "contrast_limits": window.limits, "visible": False}, kind
 
 
 def difference_layer(volume: mr.Volume, metadata: Mapping[str, Any], name: str) -> LayerData:

@@ -38,6 +38,16 @@ def coverage(viewer: napari.Viewer) -> None:
     _do(viewer, lambda shown: maps.toggle(shown, "coverage"))
 
 
+def residual(viewer: napari.Viewer) -> None:
+    """Show or hide how far the result is from agreeing with the slices."""
+    _do(viewer, lambda shown: maps.toggle(shown, "residual"))
+
+
+def uncertainty(viewer: napari.Viewer) -> None:
+    """Show or hide where the method itself is in doubt."""
+    _do(viewer, lambda shown: maps.toggle(shown, "uncertainty"))
+
+
 def open_scans_with_us() -> None:
     """Let napari open scans and folders with medrecon without asking; other readers stay a choice where we find nothing."""
     plugins = get_settings().plugins

@@ -1,4 +1,4 @@
-"""Folders that a reconstruction left, opened as a group: volume, surfaces, coverage and residual, one upon the other.
+"""Folders that a reconstruction left, opened as a group: volume, surfaces and maps of how far to trust it, one upon the other.
 
 A folder with a ``run.json`` is complete; without one it is not opened as a result.
 """
@@ -6,7 +6,7 @@ A folder with a ``run.json`` is complete; without one it is not opened as a resu
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 
 import medrecon as mr
 from medrecon.core.errors import InputError
-from medrecon_napari.layers import LayerData, coverage_layer, difference_layer, surface_layer, volume_layer
+from medrecon_napari.layers import LayerData, coverage_layer, difference_layer, surface_layer, uncertainty_layer, volume_layer
 from medrecon_napari.place import Place
 from medrecon_napari.planes import stack
 
@@ -31,7 +31,7 @@ def is_result(path: Path) -> bool:
 
 
 def result_layers(folder: Path | str) -> list[LayerData]:
-    """Return the layers of a result folder: the volume, then its coverage, residual and surfaces where they were written.
+    """Return the layers of a result folder: the volume, then its maps and surfaces where they were written.
 
     Raises
     ------
@@ -44,16 +44,8 @@ def result_layers(folder: Path | str) -> list[LayerData]:
     common = _common(record, folder)
     made_of = f"{_method(record)} · {common['series']}".strip(" ·") or folder.name
     first = volume_layer(volume, common | {"role": "result"}, made_of)
-    layers = [first]
-    coverage, residual = folder / "coverage.nii.gz", folder / "residual.nii.gz"
-    if coverage.is_file():
-        layers.append(beside(coverage_layer(_as_volume(coverage), common, f"coverage · {common['series']}"), first))
-    if residual.is_file():
-        shown, layer, kind = difference_layer(
-            _as_volume(residual), common | {"role": "residual"}, f"residual · {common['series']}"
-        )
-        layers.append(beside((shown, layer | {"visible": False}, kind), first))
-    return layers + _surfaces(folder, record, common, first)
+    maps = [beside(layer, first) for layer in _maps(folder, common, str(volume.quantity))]
+    return [first, *maps, *_surfaces(folder, record, common, first)]
 
 
 def place_of(layer: LayerData) -> Place:
@@ -95,6 +87,20 @@ def _volume(folder: Path) -> mr.Volume:
     if found is None:
         raise _not_a_result("it holds no volume in a format that is read here")
     return _as_volume(found)
+
+
+def _maps(folder: Path, common: Mapping[str, Any], quantity: str) -> Iterator[LayerData]:
+    """Yield the maps that lie with a result, each hidden at first: what was measured, what disagrees, what is in doubt."""
+    named = {name: folder / f"{name}.nii.gz" for name in ("coverage", "residual", "uncertainty")}
+    found = {name: _as_volume(path) for name, path in named.items() if path.is_file()}
+    titles = {name: f"{name} · {common['series']}" for name in found}
+    if "coverage" in found:
+        yield coverage_layer(found["coverage"], common, titles["coverage"])
+    if "residual" in found:
+        shown, layer, kind = difference_layer(found["residual"], {**common, "role": "residual"}, titles["residual"])
+        yield shown, layer | {"visible": False}, kind
+    if "uncertainty" in found:
+        yield uncertainty_layer(found["uncertainty"], {**common, "quantity": quantity}, titles["uncertainty"])
 
 
 def _as_volume(path: Path) -> mr.Volume:

@@ -20,7 +20,7 @@ from medrecon_napari.place import apply
 
 _VOLUME_ENDINGS = {".nii.gz": "nifti", ".nrrd": "nrrd", ".mha": "mha"}
 #: Roles whose values are not what the scanner measures, so that the source's unit does not hold for them.
-_MAPS = ("coverage", "residual", "difference")
+_MAPS = ("coverage", "residual", "uncertainty", "difference")
 
 
 def write_volume(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:  # noqa: ANN401 (a layer's data)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from medrecon_napari import colours
-from medrecon_napari.layers import LayerData, scan_layers
+from medrecon_napari.layers import LayerData, scan_layers, uncertainty_layer
 from medrecon_napari.place import apply
 from medrecon_napari.planes import stack
 from medrecon_napari.results import place_of, result_layers
@@ -194,7 +194,7 @@ OBLIQUE = mr.Grid.from_parts(
 def test_a_result_folder_opens_as_a_group_of_layers_upon_each_other(tmp_path: Path) -> None:
     values = make_result(tmp_path / "out", OBLIQUE)
     volume, coverage, residual, surface = result_layers(tmp_path / "out")
-    assert [layer[2] for layer in (volume, coverage, residual, surface)] == ["image", "labels", "image", "surface"]
+    assert [layer[2] for layer in (volume, coverage, residual, surface)] == ["image", "image", "image", "surface"]
     assert volume[1]["name"] == "fast · series-1"
     assert volume[1]["metadata"]["verdict"] == "warn"
     for layer in (volume, coverage, residual):
@@ -204,6 +204,28 @@ def test_a_result_folder_opens_as_a_group_of_layers_upon_each_other(tmp_path: Pa
     assert set(volume[0].ravel()) == set(values.ravel())
     low, high = residual[1]["contrast_limits"]
     assert low == -high
+
+
+def test_a_result_with_an_uncertainty_map_opens_with_it_in_the_unit_of_the_volume(tmp_path: Path) -> None:
+    from medrecon import writers
+
+    values = make_result(tmp_path / "out", OBLIQUE)
+    doubt = np.where(values == values[1, 2, 3], 30.0, 2.0).astype(np.float32)
+    writers.get("nifti").write(a_volume(doubt, OBLIQUE), tmp_path / "out" / "uncertainty.nii.gz", writers.WriteContext())
+    volume, _, _, (shown, arguments, kind), _ = result_layers(tmp_path / "out")
+    assert (kind, arguments["visible"], arguments["metadata"]["role"]) == ("image", False, "uncertainty")
+    assert arguments["metadata"]["quantity"] == volume[1]["metadata"]["quantity"]
+    index = np.argwhere(shown == 30.0)[0]
+    assert np.abs(apply(arguments["metadata"]["to_lps_mm"], index) - OBLIQUE.to_lps((1, 2, 3))).max() < 1e-3
+    assert np.abs(place_of((shown, arguments, kind)).world_from_lps() - place_of(volume).world_from_lps()).max() < 1e-4
+    assert arguments["contrast_limits"][0] == 0.0
+    assert arguments["contrast_limits"][1] > 2.0
+
+
+def test_a_method_that_is_sure_everywhere_has_a_map_that_can_be_shown() -> None:
+    grid = mr.Grid.from_parts((2, 3, 4), (1, 1, 1), (0, 0, 0))
+    low, high = uncertainty_layer(a_volume(np.zeros(grid.shape), grid), {}, "doubt")[1]["contrast_limits"]
+    assert 0.0 == low < high
 
 
 def test_the_surface_of_a_result_lies_on_its_volume(tmp_path: Path) -> None:

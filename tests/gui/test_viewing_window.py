@@ -11,7 +11,8 @@ import napari
 import numpy as np
 import pytest
 from medrecon_napari import menu
-from medrecon_napari.layers import coverage_layer, surface_layer, volume_layer
+from medrecon_napari.colours import UNSEEN
+from medrecon_napari.layers import coverage_layer, difference_layer, surface_layer, uncertainty_layer, volume_layer
 from medrecon_napari.results import place_of
 from medrecon_napari.viewing import attach, compare, corner, crosshair, letters, maps, rectangles, slab, windows
 from medrecon_napari.viewing.banner import HIDDEN, UNKNOWN, Banner, identity
@@ -297,6 +298,51 @@ def test_coverage_is_shown_with_its_legend_and_named_in_the_status(window: napar
     assert maps.toggle(window, "coverage") is False
 
 
+def test_a_slab_of_coverage_shows_the_worst_in_it_whatever_the_slab_of_the_picture_shows(window: napari.Viewer) -> None:
+    grid = mr.Grid.from_parts((3, 4, 5), (1, 1, 1), (0, 0, 0))
+    levels = np.broadcast_to(np.array([2.0, 1.0, 0.0])[:, None, None], grid.shape).astype(np.float32)
+    picture = window.add_layer(Layer.create(*volume_layer(a_volume(levels, grid), {"role": "result"}, "result")))
+    coverage = window.add_layer(Layer.create(*coverage_layer(a_volume(levels, grid), {}, "coverage")))
+    slab.set_slab(window, 9.0, "mean")
+    assert (picture.projection_mode, coverage.projection_mode) == ("mean", "max")
+    assert coverage.data.max() == UNSEEN
+
+
+def test_uncertainty_is_shown_with_a_legend_in_the_unit_of_the_volume(window: napari.Viewer) -> None:
+    grid = mr.Grid.from_parts((3, 4, 5), (1, 1, 1), (0, 0, 0))
+    attach.attach(window)
+    window.add_layer(Layer.create(*volume_layer(a_volume(np.zeros(grid.shape), grid), {"role": "result"}, "result")))
+    tools = ViewingTools(window)
+    tools.uncertainty.click()
+    assert "learned methods" in tools.said.text()
+    doubt = np.linspace(0, 40, 60, dtype=np.float32).reshape(grid.shape)
+    made = uncertainty_layer(a_volume(doubt, grid), {"quantity": "hounsfield"}, "doubt")
+    layer = window.add_layer(Layer.create(*made))
+    assert corner.texts(window)["medrecon_legend"] == ""
+    tools.uncertainty.click()
+    assert layer.visible
+    assert corner.texts(window)["medrecon_legend"] == "Uncertainty\nclear: 0\nred: 40 HU and more"
+    most = np.unravel_index(int(layer.data.argmax()), layer.data.shape)
+    assert layer.get_status(layer.data_to_world(most), world=True, dims_displayed=[1, 2])["value"] == "40 HU"
+    tools.uncertainty.click()
+    assert not layer.visible
+    tools.deleteLater()
+
+
+def test_the_residual_is_shown_and_hidden_by_its_button(window: napari.Viewer) -> None:
+    grid = mr.Grid.from_parts((3, 4, 5), (1, 1, 1), (0, 0, 0))
+    window.add_layer(Layer.create(*volume_layer(a_volume(np.zeros(grid.shape), grid), {"role": "result"}, "result")))
+    tools = ViewingTools(window)
+    tools.residual.click()
+    assert tools.said.text().startswith("NAP-LAYER: no residual layer")
+    errors, arguments, kind = difference_layer(a_volume(np.ones(grid.shape), grid), {"role": "residual"}, "residual")
+    layer = window.add_layer(Layer.create(errors, arguments | {"visible": False}, kind))
+    for shown in (True, False):
+        tools.residual.click()
+        assert layer.visible is shown
+    tools.deleteLater()
+
+
 def test_the_status_gives_place_index_slice_and_value_with_its_unit(window: napari.Viewer, tmp_path: Path) -> None:
     make_series(tmp_path, padding=0, stored=np.where(np.arange(24) < 3, 0, 1064) * np.ones((8, 32, 24), dtype=int))
     layer = open_in(window, tmp_path)[0]
@@ -376,7 +422,7 @@ def test_the_menu_entries_work_on_the_viewer_and_say_what_they_lack(window: napa
     assert len(window.layers) == 2
     menu.slices_as_rectangles(window)
     assert list(window.layers) == [layer]
-    for entry in (menu.before_after, menu.difference, menu.coverage):
+    for entry in (menu.before_after, menu.difference, menu.coverage, menu.residual, menu.uncertainty):
         entry(window)
         assert "NAP-LAYER" in notification_manager.records[-1].message
 

@@ -6,6 +6,7 @@ stands for itself and needs no file.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,6 +122,7 @@ def presets() -> dict[str, ReconstructionConfig]:
     return {name: load_config(name) for name in preset_names()}
 
 
+@functools.cache
 def methods_for(kind: str) -> tuple[str, ...]:
     """Return the methods that take a kind of series; the planes of a volume are slices too."""
     wanted = "slices" if kind == "volume" else kind

@@ -52,6 +52,12 @@ class Home(QObject):
             self._window = window
             window.installEventFilter(self)
 
+    def paint(self, on: bool) -> None:
+        """Let the middle of the window be painted, or put it off."""
+        middle = None if self._window is None else self._window.centralWidget()
+        if middle is not None:
+            middle.setUpdatesEnabled(on)
+
     def would_be_lost(self) -> str:
         """Say in words what closing would end or lose; nothing where it would not."""
         running, kept = self.bench.jobs.unfinished(), self.bench.unexported()

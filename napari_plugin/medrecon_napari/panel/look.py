@@ -124,9 +124,11 @@ def say(made: QLabel, text: str, role: Role | None = None) -> None:
 
 
 def show_share(bar: QProgressBar, share: float) -> None:
-    """Let a bar of 1000 parts show a finished share; Qt paints at every call, so an equal one is left out."""
+    """Let a bar of 1000 parts show a finished share, when the window is painted next; Qt would paint it at once."""
     if bar.value() != round(1000 * share):
+        bar.setUpdatesEnabled(False)
         bar.setValue(round(1000 * share))
+        bar.setUpdatesEnabled(True)
 
 
 def progress_bar() -> QProgressBar:

@@ -5,7 +5,8 @@ Layers that the user removes or renames are nobody's loss: everything is found a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,12 +19,15 @@ from medrecon_napari.layers import LayerData, volume_layer
 from medrecon_napari.model.previews import Picture, View
 from medrecon_napari.panel import warm
 from medrecon_napari.place import Place
+from medrecon_napari.viewing import align, letters
 from medrecon_napari.viewing.letters import place_of_layer
 from medrecon_napari.window_level import Window
 
 if TYPE_CHECKING:
     import napari
     from napari.layers import Layer
+
+    from medrecon_napari.panel.home import Home
 
 #: The world axis that is not drawn in each view; napari's world is head-feet, front-back, right-left.
 _ORDERS: dict[View, tuple[int, int, int]] = {"axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1)}
@@ -37,27 +41,46 @@ class Screen:
     Parameters
     ----------
     viewer : Viewer
+    home : Home
+        Knows the widget that holds the canvas, and whether it is still there.
     """
 
-    def __init__(self, viewer: napari.Viewer) -> None:
-        self.viewer = viewer
+    def __init__(self, viewer: napari.Viewer, home: Home) -> None:
+        self.viewer, self._home = viewer, home
 
     def add(self, layers: Sequence[Layer], done: Callable[[], None] = lambda: None) -> None:
-        """Add layers one by one, with time for the window in between."""
-        waiting = list(layers)
+        """Add layers one by one: hidden, then painted, then shown, each with time for the window in between.
 
-        def add_next() -> None:
-            if not waiting:
-                self._select_picture()
-                done()
-                return
-            self.add_one(waiting.pop(0))
-            QTimer.singleShot(_BREATH_MS, add_next)
+        napari makes the controls of a layer, its place in the scene and the programs that draw it in one go each; what lies
+        between these is all that can be spread.
+        """
+        turns: list[Callable[[], object]] = [partial(letters.box, self.viewer, False)]
+        for layer in layers:
+            turns += [partial(self._add_unseen, layer), partial(self._home.paint, True)]
+            if layer.visible:
+                turns.append(partial(setattr, layer, "visible", True))
+        self._take_turns(iter([*turns, self._select_picture, partial(letters.box, self.viewer, True), done]))
 
-        QTimer.singleShot(_BREATH_MS, add_next)
+    def _take_turns(self, turns: Iterator[Callable[[], object]]) -> None:
+        """Do things in as many turns of the event loop, for as long as the window is there."""
+
+        def next_one() -> None:
+            turn = None if self._home.is_closed else next(turns, None)
+            if turn is not None:
+                QTimer.singleShot(_BREATH_MS, next_one)  # set first: where this turn fails, the window must be painted again
+                turn()
+
+        QTimer.singleShot(_BREATH_MS, next_one)
+
+    def _add_unseen(self, layer: Layer) -> None:
+        """Add a layer without showing or painting it yet."""
+        layer.visible = False
+        self._home.paint(False)
+        self.add_one(layer)
 
     def add_one(self, layer: Layer) -> Layer:
         """Add one layer under the preview."""
+        align.lay_upon(self.viewer, layer)  # before it is there, for then nothing has to be drawn anew
         made = self.viewer.add_layer(layer)
         preview = self.preview()
         if preview is not None and made is not preview:

@@ -1,8 +1,4 @@
-"""Load beforehand, on a thread, what would else be loaded while somebody waits for a picture.
-
-napari compiles the colours of label layers with numba at the first one, which stops the window for seconds; a run takes
-longer than that, so it is done while the first one is going. Nothing of it is kept but what the libraries cache.
-"""
+"""Load beforehand, on a thread, what would else be loaded while somebody waits for a picture."""
 
 from __future__ import annotations
 
@@ -10,8 +6,6 @@ import importlib
 import threading
 
 import numpy as np
-
-from medrecon_napari import colours
 
 _ONE_AT_A_TIME = threading.Lock()
 
@@ -32,10 +26,6 @@ def units() -> None:
 
 
 def for_results() -> None:
-    """Load what volumes, coverage maps and surfaces of a result need."""
-    from napari.layers import Labels
-
+    """Load what volumes and surfaces of a result need."""
     for name in ("nibabel", "trimesh"):
         importlib.import_module(name)
-    tiny = np.zeros((2, 2, 2), dtype=np.uint8)
-    Labels(tiny, colormap=dict(colours.COVERAGE_COLOURS)).colormap.map(tiny[0])

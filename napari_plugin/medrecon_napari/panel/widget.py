@@ -51,7 +51,7 @@ class ReconstructionPanel(Droppable):
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
         self.viewer, self.home, self.hooks = napari_viewer, home_of(napari_viewer), Hooks()
-        self.bench, self.screen = self.home.bench, Screen(napari_viewer)
+        self.bench, self.screen = self.home.bench, Screen(napari_viewer, self.home)
         self.load = LoadStep(self.bench, self.hooks, self.open_step)
         self.reconstruct = ReconstructStep(self.bench, self.hooks, self.screen)
         self.surface = SurfaceStep(self.bench, self.hooks)

@@ -1,7 +1,8 @@
 """Work beside the window, on threads: what the model's `Background` is where there is a window.
 
-Jobs are relayed by napari's own generator workers, which show in its activity bar and can be aborted there. Short work and
-the previews' ear have threads of their own: napari's pool has only as many as there are processors, and a window on two of
+Jobs are relayed by napari's own generator workers, which stand in its list of tasks and can be aborted there. They do not
+show in its activity bar, whose every change paints the whole window before anything else may happen. Short work and the
+previews' ear have threads of their own: napari's pool has only as many as there are processors, and a window on two of
 them must not wait for a run to end before it can list a folder.
 """
 
@@ -122,7 +123,7 @@ def _napari_worker(
     failed: Callable[[Exception], None],
     name: str,
 ) -> Quit:
-    """Follow a generator with a worker of napari's: shown in the activity bar, aborted from the task list."""
+    """Follow a generator with a worker of napari's, which can be aborted from its list of tasks."""
     from napari.qt.threading import create_worker
 
     def guarded() -> Generator[E, None, T | _Failed]:
@@ -132,12 +133,7 @@ def _napari_worker(
             return _Failed(error)
 
     guarded.__qualname__ = guarded.__name__ = name  # what napari's own question on closing calls it
-    worker: Any = create_worker(guarded, _start_thread=False, _progress={"total": 0, "desc": name})
-    bar = worker.pbar
-
-    def told(event: E) -> None:
-        _show_share(bar, event)
-        each(event)
+    worker: Any = create_worker(guarded, _start_thread=False)
 
     def over(result: T | _Failed) -> None:
         if isinstance(result, _Failed):
@@ -145,7 +141,7 @@ def _napari_worker(
         else:
             done(result)
 
-    worker.yielded.connect(told)
+    worker.yielded.connect(each)
     worker.returned.connect(over)
     worker.aborted.connect(lambda: failed(CancelledError("RUN-CANCELLED", "the job was ended in napari's list of tasks")))
     worker.start()
@@ -157,10 +153,3 @@ class _Failed:
     """Brings an error out of a worker without napari taking it for its own."""
 
     error: Exception
-
-
-def _show_share(bar: Any, event: object) -> None:  # noqa: ANN401 (napari's progress bar)
-    """Let napari's bar show the finished share."""
-    if isinstance(event, dict) and "fraction" in event:
-        bar.total = 100
-        bar.update(max(0, round(100 * float(event["fraction"])) - bar.n))

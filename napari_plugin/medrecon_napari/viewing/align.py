@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from medrecon_napari.viewing.letters import place_of_layer
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
-_IMAGES = ("scan", "volume", "result", "coverage", "residual", "difference")
+_SAME_PLACE_MM = 1e-9
+_IMAGES = ("scan", "volume", "result", "coverage", "residual", "uncertainty", "difference")
 
 
 def lay_upon(viewer: ViewerModel, layer: Layer) -> None:
@@ -27,7 +30,8 @@ def lay_upon(viewer: ViewerModel, layer: Layer) -> None:
     alike = next((found for _, found in places if place.shares_turn_with(found)), None)
     if alike is not None:
         moved = place.beside(alike).world_from_data[:3, 3] - place.world_from_data[:3, 3]
-        layer.translate = layer.translate + moved
+        if np.abs(moved).max() > _SAME_PLACE_MM:  # a change of place draws everything anew
+            layer.translate = layer.translate + moved
     elif places:
         other, found = places[0]
         note = f"turned by {place.turned_against(found):.1f} degrees against {other.name}: the two do not lie upon each other"

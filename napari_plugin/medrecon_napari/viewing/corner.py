@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from napari.components.overlays import TextOverlay
 from napari.layers import Image, Layer
 
-from medrecon_napari.colours import COVERAGE_LEGEND
+from medrecon_napari.colours import COVERAGE_LEGEND, UNITS
 from medrecon_napari.model.words import VERDICTS
 from medrecon_napari.viewing.letters import leading_layer
 from medrecon_napari.viewing.windows import current
@@ -63,12 +63,21 @@ def show(viewer: ViewerModel, shown: bool) -> None:
 def texts(viewer: ViewerModel) -> dict[str, str]:
     """Return the text of each corner, empty where there is nothing to say."""
     layer = leading_layer(viewer)
-    legend = any(one.visible and one.metadata.get("role") == "coverage" for one in viewer.layers)
+    has_window = isinstance(layer, Image) and "window" in layer.metadata
     return {
         _WHAT: "" if layer is None else what(layer),
-        _WINDOW: f"{current(layer)}\n{RESEARCH}" if isinstance(layer, Image) else ("" if layer is None else RESEARCH),
-        _LEGEND: COVERAGE_LEGEND if legend else "",
+        _WINDOW: f"{current(layer)}\n{RESEARCH}" if has_window else ("" if layer is None else RESEARCH),
+        _LEGEND: "\n\n".join(filter(None, (legend(one) for one in viewer.layers if one.visible))),
     }
+
+
+def legend(layer: Layer) -> str:
+    """Say what the colours of an overlay mean; nothing for other layers."""
+    role = layer.metadata.get("role")
+    if role == "uncertainty":
+        unit = UNITS.get(layer.metadata.get("quantity", ""), "")
+        return f"Uncertainty\nclear: 0\nred: {layer.contrast_limits[1]:.3g} {unit}".rstrip() + " and more"
+    return COVERAGE_LEGEND if role == "coverage" else ""
 
 
 def what(layer: Layer) -> str:

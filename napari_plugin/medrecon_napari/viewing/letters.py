@@ -56,6 +56,13 @@ def show(viewer: ViewerModel, shown: bool) -> None:
         viewer.canvas.overlays[_key(name)].visible = shown
 
 
+def box(viewer: ViewerModel, on: bool) -> None:
+    """Put the letters into boxes, or take them out: napari builds every box anew whenever a layer is added."""
+    for name in _AT:
+        if is_there(viewer):
+            viewer.canvas.overlays[_key(name)].box = on
+
+
 def read(viewer: ViewerModel) -> Edges:
     """Return the letters that the viewer shows now."""
     return Edges(**{name: viewer.canvas.overlays[_key(name)].text for name in _AT})

@@ -1,4 +1,4 @@
-"""Overlays that say how far to trust a result: coverage, residual, difference; each shown or hidden at once."""
+"""Overlays that say how far to trust a result: coverage, residual, uncertainty; each shown or hidden at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
-ROLES = ("coverage", "residual", "difference", "uncertainty")
+_WAYS_OUT = {"uncertainty": "Only learned methods say how uncertain they are: reconstruct with one of them."}
+_USUAL_WAY_OUT = "Reconstruct with the format `maps`, and open the result folder."
 
 
 def of(viewer: ViewerModel, role: str) -> list[Layer]:
@@ -28,9 +29,7 @@ def toggle(viewer: ViewerModel, role: str) -> bool:
     """
     layers = of(viewer, role)
     if not layers:
-        raise UsageError(
-            "NAP-LAYER", f"no {role} layer is there", "Reconstruct with the format `maps`, and open the result folder."
-        )
+        raise UsageError("NAP-LAYER", f"no {role} layer is there", _WAYS_OUT.get(role, _USUAL_WAY_OUT))
     shown = not layers[0].visible
     for layer in layers:
         layer.visible = shown

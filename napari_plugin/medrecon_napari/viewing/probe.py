@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medrecon_napari.colours import UNITS
 from medrecon_napari.place import in_words
 from medrecon_napari.viewing.letters import place_of_layer
 
 if TYPE_CHECKING:
     from napari.layers import Layer
-
-UNITS: Mapping[str, str] = {"hounsfield": "HU", "attenuation_per_mm": "1/mm", "arbitrary": ""}
 
 
 def describe_in_status(layer: Layer) -> None:

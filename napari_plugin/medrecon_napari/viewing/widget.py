@@ -145,9 +145,15 @@ class ViewingTools(QWidget):
             lambda: maps.toggle(self.viewer, "residual"),
             "Show or hide how far the result is from agreeing with each measured slice",
         )
+        self.uncertainty = self._button(
+            "Uncertainty",
+            lambda: maps.toggle(self.viewer, "uncertainty"),
+            "Show or hide where the method itself is in doubt; learned methods say so, the others do not",
+        )
         box = QGroupBox("Compare and trust")
         grid = QGridLayout(box)
-        for place, button in enumerate((self.before_after, self.difference, self.coverage, self.residual)):
+        shown = (self.before_after, self.difference, self.coverage, self.residual, self.uncertainty)
+        for place, button in enumerate(shown):
             grid.addWidget(button, place // 2, place % 2)
         return box
 

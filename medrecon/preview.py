@@ -41,6 +41,7 @@ _PIXELS_AROUND_BETWEEN = 14.0  # where pixels lie between voxels: undoing the in
 _ON_VOXEL = 0.01  # voxels by which a pixel may miss one and still be it
 _MOST_VOXELS = 3_000_000  # in a slab; a second or two on one core
 _PIXEL_STEPS = {"separable": 60_000_000, "general": 1_000_000}  # of an iteration, by the path of the slice model; about a second
+_STEPS = ("iterations", "edge_steps", "steps")  # settings of methods that say how often something is repeated
 _BORDER = 2  # pixels kept beyond the slab, for interpolation at its rim
 
 
@@ -114,7 +115,7 @@ def preview(scan: SliceScan | Volume, config: ReconstructionConfig, view: View, 
     seen = _seen(at_plane)
     plane, measured = (_plane(values, seen, slab, slices) for values in (x, blocks))
     voxels = int(np.prod(slab.grid.shape))
-    draft = settings != wanted and ticks.count >= _steps(settings)
+    draft = settings != wanted and ticks.count >= sum(_steps(settings).values())
     return Preview(plane, measured, grid, where, time.perf_counter() - started, voxels, slab.coarser, draft)
 
 
@@ -154,13 +155,13 @@ class _Ticks:
 
 
 def _affordable(settings: Config, A: SliceSampler) -> Config:
-    """Allow an iteration only as many steps as take about a second."""
+    """Allow what goes step by step only as many steps as take about a second."""
     most = max(1, _PIXEL_STEPS[A.path] // math.prod(A.range))
-    return settings if _steps(settings) <= most else settings.model_copy(update={"iterations": most})
+    return settings.model_copy(update={name: most for name, steps in _steps(settings).items() if steps > most})
 
 
-def _steps(settings: Config) -> int:
-    return int(getattr(settings, "iterations", 0))
+def _steps(settings: Config) -> dict[str, int]:
+    return {name: int(getattr(settings, name)) for name in _STEPS if hasattr(settings, name)}
 
 
 def _slab(poses: SlicePoses, grid: Grid, view: View, point_lps_mm: ArrayLike) -> _Slab:

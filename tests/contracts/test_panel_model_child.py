@@ -18,7 +18,9 @@ from medrecon_napari.model.runs import RunState
 from medrecon_napari.model.session import PREFIX, Session, sweep
 from medrecon_napari.model.words import trouble_of
 
-POLITE = 'import time; print(\'{"event": "ready"}\', flush=True); time.sleep(60)'
+POLITE = 'import time; print(\'{"event": "ready"}\', flush=True); time.sleep(600)'
+#: A child left alone would last ten minutes; how long a stop really takes is in benchmarks/panel.py.
+FREEZE_S = 30.0
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {POLITE}"
 
 
@@ -36,7 +38,7 @@ def drained(child: Child) -> tuple[list[dict[str, Any]], Any]:
 
 
 @pytest.mark.parametrize("code", [POLITE, STUBBORN], ids=["one that listens", "one that does not"])
-def test_a_child_is_gone_within_two_seconds_of_being_stopped(code: str) -> None:
+def test_a_child_is_gone_soon_after_it_was_stopped(code: str) -> None:
     child = Child(python(code))
     lines = child.follow()
     next(lines)
@@ -44,7 +46,7 @@ def test_a_child_is_gone_within_two_seconds_of_being_stopped(code: str) -> None:
     child.stop()
     with pytest.raises(StopIteration):
         next(lines)
-    assert time.monotonic() - started < 2.0
+    assert time.monotonic() - started < FREEZE_S
     assert not psutil.pid_exists(child.pid) or psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE
 
 
@@ -62,8 +64,8 @@ def test_a_child_ends_when_its_parent_is_killed() -> None:
             "import sys, time\n"
             "from medrecon_napari.model.child import Child\n"
             "child = Child((sys.executable, '-c', "
-            "'from medrecon.console import leash; import time; leash.hold(); time.sleep(60)'))\n"
-            "print(child.pid, flush=True); time.sleep(60)"
+            "'from medrecon.console import leash; import time; leash.hold(); time.sleep(600)'))\n"
+            "print(child.pid, flush=True); time.sleep(600)"
         ),
         stdout=subprocess.PIPE,
         text=True,
@@ -74,7 +76,7 @@ def test_a_child_ends_when_its_parent_is_killed() -> None:
         pid = int(parent.stdout.readline())
         time.sleep(1.0)  # the leash is held
         parent.kill()
-    psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=5)
+    psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=60)
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 

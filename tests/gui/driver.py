@@ -18,6 +18,8 @@ from qtpy.QtWidgets import QApplication, QMessageBox, QWidget
 _LEFT = Qt.MouseButton.LeftButton
 _BEAT_MS = 10
 _LAYOUT_MS = 30
+#: What takes longer never happens: a machine that is ten times slower than usual gets there.
+PATIENCE_S = 300.0
 
 
 def wait(milliseconds: int) -> None:
@@ -39,7 +41,7 @@ class Driver:
         self.panel = panel
         self.viewer, self.bench = panel.viewer, panel.bench
 
-    def until(self, happened: Callable[[], object], what: str, seconds: float = 90.0) -> float:
+    def until(self, happened: Callable[[], object], what: str, seconds: float = PATIENCE_S) -> float:
         """Let the window work until something happened; return how long that took."""
         started = time.monotonic()
         while not happened():
@@ -62,7 +64,13 @@ class Driver:
     def load(self, path: Path) -> None:
         """Drop a study and wait until its images are in the viewer."""
         self.drop(path)
-        self.until(lambda: self.bench.info is not None and self.panel.screen.scan(self.bench.info.id), "images in the viewer")
+        self.until(self.scan_is_shown, "images in the viewer")
+
+    def scan_is_shown(self) -> bool:
+        """Whether the images of the chosen series can be seen in the viewer."""
+        info = self.bench.info
+        layer = None if info is None else self.panel.screen.scan(info.id)
+        return layer is not None and bool(layer.visible)
 
     def click(self, widget: QWidget) -> None:
         """Press and release the mouse on something that can be seen and pressed."""

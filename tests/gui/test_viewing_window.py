@@ -56,6 +56,7 @@ def test_the_marker_is_drawn_towards_the_letters_of_its_sides(
     make_marked_series(tmp_path, ORIENTATIONS[name])
     layer = open_in(window, tmp_path)[0]
     layer.contrast_limits = (-150.0, 500.0)
+    attach.attach(window)
     corner.show(window, False)
     marker = np.asarray(layer.data_to_world(np.argwhere(layer.data > 900).mean(axis=0)))
     for order in ((0, 1, 2), (1, 0, 2), (2, 0, 1)):
@@ -78,6 +79,7 @@ def test_the_drawing_check_fails_for_a_picture_that_was_mirrored(window: napari.
     layer.contrast_limits = (-150.0, 500.0)
     window.dims.point = np.asarray(layer.data_to_world(np.argwhere(layer.data > 900).mean(axis=0)))
     letters.show(window, False)
+    attach.attach(window)
     corner.show(window, False)
     settle()
     right = bright_side(window.screenshot(flash=False)[:, ::-1])[1]
@@ -96,6 +98,7 @@ def test_the_picture_turns_with_its_letters_when_radiological_is_switched_off(
     attach.set_radiological(window, radiological)
     window.dims.point = np.asarray(layer.data_to_world(np.argwhere(layer.data > 900).mean(axis=0)))
     letters.show(window, False)
+    attach.attach(window)
     corner.show(window, False)
     window.reset_view()
     settle()
@@ -215,6 +218,7 @@ def test_a_slab_shows_the_mean_or_the_brightest_of_its_planes(window: napari.Vie
     volume = a_volume(values, mr.Grid.from_parts(values.shape, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)))
     layer = window.add_layer(Layer.create(*volume_layer(volume, {"role": "volume"}, "volume")))
     layer.contrast_limits = (0.0, 100.0)
+    attach.attach(window)
     corner.show(window, False)
     window.dims.point = layer.data_to_world((4, 8, 8))
     for thickness, mode, wanted in (

@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 from medrecon import methods
 from medrecon.core.errors import UsageError
 from medrecon.core.hounsfield import HIGHEST_KEV, LOWEST_KEV
+from medrecon.core.patient_position import PatientPosition
 from medrecon.core.provenance import hash_of
 from medrecon.core.reading import Positive
 from medrecon.core.settings import Config, parse, parse_value, read_yaml
@@ -65,6 +66,16 @@ class ProjectionConfig(Config):
         "as-read",
         description="where the axis of rotation appears: as the files say; found from opposite views (find); found where the "
         "beam is parallel and there are such views (auto); or a detector column, counted from 0",
+    )
+    tilt_deg: Literal["as-read", "find"] | Annotated[float, Field(ge=-10, le=10)] = Field(
+        "as-read",
+        description="how the image of that axis leans against the detector's columns: as the files say; found from opposite "
+        "views (find); or degrees, positive where it moves to higher columns with growing row",
+    )
+    patient_position: PatientPosition | None = Field(
+        None,
+        description="how the patient lay: head or feet first (HF, FF), on the back, the belly, the right or the left side (S, P, "
+        "DR, DL); not given: as the files say, else HFS",
     )
 
 
@@ -132,9 +143,10 @@ class ReconstructionConfig(Config):
 
 
 def preset_names() -> tuple[str, ...]:
-    """Return the names of the presets that ship with the package."""
+    """Return the names of the presets that ship with the package; recipes for training, ``train-*``, are none."""
     files = resources.files("medrecon.configs").iterdir()
-    return tuple(sorted(Path(file.name).stem for file in files if file.name.endswith(".yaml")))
+    names = (Path(file.name).stem for file in files if file.name.endswith(".yaml"))
+    return tuple(sorted(name for name in names if not name.startswith("train-")))
 
 
 def load_preset(name: str) -> dict[str, Any]:

@@ -58,6 +58,8 @@ def reconstruct(
     method, where = methods.get(config.method).checked_for(kind_of(scan)), devices.choose(config.device)
     stages.tick("prepare")(0.0)
     job = _prepare(scan, config, where)
+    if job.plan.words:
+        stages.say("prepare", job.plan.words)
     clock.lap("prepare")
     settings = method.settings.model_validate(dict(config.settings))
     with devices.seeded(config.seed), torch.no_grad():
@@ -69,7 +71,7 @@ def reconstruct(
     clock.lap("quality")
     surfaces, noticed = make_surfaces(done.volume, config, stages.tick("surface"))
     clock.lap("surface")
-    provenance = provenance_of(job.scan, config, method, where, clock, done.calibration)
+    provenance = provenance_of(job.scan, config, method, where, clock, done.calibration, job.plan.as_json())
     findings = (*job.findings, *made.findings, *done.findings, *noticed)
     return Result(done.volume, surfaces, quality, provenance, job.scan, findings, doubt_of(made, done))
 

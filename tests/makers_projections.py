@@ -238,7 +238,7 @@ def flown(count: int) -> NDArray[np.float64]:
     return np.stack([angles_rad(count) + 0.01 * jump, -3.0 + 6.0 * np.arange(count) / count + jump, SID_MM + 2.0 * jump])
 
 
-def write_ct_pd(folder: Path, scan: ProjectionScan, flying: bool = False, typed: bool = True) -> list[Path]:
+def write_ct_pd(folder: Path, scan: ProjectionScan, flying: bool = False, typed: bool = True, position: str = "") -> list[Path]:
     """One file for each view: transposed, columns from the last to the first, focal centre in cylinder coordinates.
 
     Values of private tags are 32-bit floats; where `typed` is False their type is not told (UN), as in real files.
@@ -250,6 +250,8 @@ def write_ct_pd(folder: Path, scan: ProjectionScan, flying: bool = False, typed:
         data = dicom_base("CT", "1.2.840.10008.5.1.4.1.1.2", k + 1)
         raw = np.round((image.T[::-1] - intercept) / slope).astype("<u2")
         put_pixels(data, raw[None])
+        if position:
+            data.PatientPosition = position
         data.RescaleSlope, data.RescaleIntercept = str(slope), str(intercept)
         z0 = -3.0 + 6.0 * k / len(scan.pixels)
         floats = {

@@ -66,12 +66,24 @@ def _rich() -> Iterator[Reporter]:
     )
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("start", total=1.0, rest="")
-        yield lambda p: bar.update(task, completed=p.fraction, description=p.stage, rest=_rest(p))
+
+        def show(p: Progress) -> None:
+            if p.note:
+                bar.console.print(p.note, markup=False, highlight=False, soft_wrap=True)
+            bar.update(task, completed=p.fraction, description=p.stage, rest=_rest(p))
+
+        yield show
 
 
 @contextlib.contextmanager
 def _plain() -> Iterator[Reporter]:
-    yield _every(_PLAIN_EVERY_S, lambda p: _say(sys.stderr.write, f"{p.stage}: {p.fraction:.0%} {_rest(p)}".rstrip()))
+    def show(p: Progress) -> None:
+        if p.note:
+            _say(sys.stderr.write, f"{p.stage}: {p.note}")
+        thinned(p)
+
+    thinned = _every(_PLAIN_EVERY_S, lambda p: _say(sys.stderr.write, f"{p.stage}: {p.fraction:.0%} {_rest(p)}".rstrip()))
+    yield show
 
 
 @contextlib.contextmanager
@@ -83,7 +95,8 @@ def _json() -> Iterator[Reporter]:
             "fraction": round(p.fraction, 4),
             "elapsed_s": round(p.elapsed_s, 2),
             "remaining_s": None if p.remaining_s is None else round(p.remaining_s, 1),
-        },
+        }
+        | ({"note": p.note} if p.note else {}),
     )
 
 

@@ -181,7 +181,7 @@ def _series_row(series: SeriesInfo) -> tuple[str, ...]:
 
 def _geometries(projections: list[SeriesInfo]) -> Table:
     """Show how projections were taken, and the volume that they can give."""
-    table = Table("series", "beam", "views", "source to axis, detector mm", "field of view mm", "voxel mm", "volume")
+    table = Table("series", "beam", "views", "source to axis, detector mm", "field of view mm", "voxel mm", "volume", "memory")
     for series in projections:
         if series.views is None:
             continue
@@ -195,6 +195,7 @@ def _geometries(projections: list[SeriesInfo]) -> Table:
             f"{2 * field['radius']:.4g} across, {field['high_z'] - field['low_z']:.4g} long",
             f"{about['recommended_spacing_mm']:.3g}",
             _times(tuple(about["recommended_shape"])),
+            f"{about['memory_bytes'] / 2**20:.0f} MiB",
         )
     return table
 

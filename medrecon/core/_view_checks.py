@@ -59,9 +59,10 @@ def per_view(given: ArrayLike, n: int, name: str) -> Float64:
 
 
 def angles(angles_rad: ArrayLike) -> Float64:
-    """Return angles of a circular scan; refuse what can only be degrees."""
+    """Return angles of a circular scan; refuse what can only be degrees: over two turns, or over one in even tenths."""
     array = _angle_list(angles_rad)
-    if np.ptp(array) > 4 * np.pi + 1e-6:
+    span, tenths = float(np.ptp(array)), array * 10
+    if span > 4 * np.pi + 1e-6 or (span > 2 * np.pi + 1e-6 and np.abs(tenths - np.round(tenths)).max() < 1e-6):
         raise GeometryError(
             "PRJ-UNIT",
             f"the angles span {np.ptp(array):.4g}, which is {np.ptp(array) / (2 * np.pi):.1f} turns if they are radians",
@@ -85,15 +86,8 @@ def unwrapped_angles(angles_rad: ArrayLike) -> Float64:
 
 
 def angles_deg(given_deg: ArrayLike) -> Float64:
-    """Return angles in degrees; refuse a long list that spans less than a turn would in radians."""
-    array = _angle_list(given_deg)
-    if len(array) >= 90 and 0 < np.ptp(array) < 7:
-        raise GeometryError(
-            "PRJ-UNIT",
-            f"{len(array)} angles span {np.ptp(array):.4g} degrees, which looks like radians",
-            "Convert radians with numpy.degrees.",
-        )
-    return array
+    """Return finite angles in degrees; whether they may be radians is judged of the whole scan, by its arc."""
+    return _angle_list(given_deg)
 
 
 def refuse_impossible_detector(shape: tuple[int, ...], pitch_mm: tuple[float, ...], radius_mm: float | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,11 @@ def recommended_grid(
     return grid if region_lps_mm is None else within_region(grid, _sorted(region_lps_mm))
 
 
+def estimated_memory_bytes(voxels: int, measured_values: int) -> int:
+    """Return the memory that a reconstruction takes: scan, result, one working copy of each and the quality maps."""
+    return 4 * (4 * voxels + 3 * measured_values)
+
+
 def geometry_summary(views: ViewGeometry) -> dict[str, Any]:
     """Return what a person wants to know of a geometry, as plain data: the same in ``inspect --json`` and ``run.json``."""
     grid, diverging = recommended_grid(views), not views.is_parallel
@@ -85,6 +91,7 @@ def geometry_summary(views: ViewGeometry) -> dict[str, Any]:
         "field_of_view_mm": {"radius": field_of_view_radius_mm(views), "low_z": low, "high_z": high},
         "recommended_spacing_mm": recommended_spacing_mm(views),
         "recommended_shape": list(grid.shape),
+        "memory_bytes": estimated_memory_bytes(prod(grid.shape), prod(views.shape)),
     }
 
 

@@ -65,6 +65,7 @@ ALLOWANCES: Mapping[str, str] = {
     "missing-slices": "infer the hole where slices are missing, and mark it as not measured",
     "duplicates": "average different images that claim the same position",
     "bad-pixels": "leave out projection values that cannot be measurements (not finite, negative, saturated), and mark them",
+    "tiny-arc": "take an arc of a few degrees as it is, where the angles look like radians of half a turn or more",
 }
 
 

@@ -26,12 +26,15 @@ class Progress:
         Finished share of the whole job, 0 to 1, never decreasing.
     elapsed_s, remaining_s : float
         Time since the start, and an estimate of the rest (None at the very start).
+    note : str
+        Something to tell once, such as how the work is cut to fit into memory; mostly empty.
     """
 
     stage: str
     fraction: float
     elapsed_s: float
     remaining_s: float | None = None
+    note: str = ""
 
 
 #: Receives the progress of a job; raise `CancelledError` in it to stop the job.
@@ -62,16 +65,20 @@ class Stages:
 
     def within(self, stage: str) -> Reporter:
         """Return a reporter for a job that is itself one stage of this one; its own stage names are kept."""
-        return lambda progress: self._tell(stage, progress.stage, progress.fraction)
+        return lambda progress: self._tell(stage, progress.stage, progress.fraction, progress.note)
 
-    def _tell(self, stage: str, shown: str, share: float) -> None:
+    def say(self, stage: str, note: str) -> None:
+        """Tell something once, at the start of a stage."""
+        self._tell(stage, stage, 0.0, note)
+
+    def _tell(self, stage: str, shown: str, share: float, note: str = "") -> None:
         if self.report is None:
             return
         names = list(self.weights)
         before = sum(self.weights[name] for name in names[: names.index(stage)])
-        self.report(self._progress(shown, before + self.weights[stage] * min(max(share, 0.0), 1.0)))
+        self.report(self._progress(shown, before + self.weights[stage] * min(max(share, 0.0), 1.0), note))
 
-    def _progress(self, stage: str, fraction: float) -> Progress:
+    def _progress(self, stage: str, fraction: float, note: str) -> Progress:
         elapsed = time.monotonic() - self.started_s
         remaining = elapsed * (1 - fraction) / fraction if fraction > 0.02 else None
-        return Progress(stage, fraction, elapsed, remaining)
+        return Progress(stage, fraction, elapsed, remaining, note)

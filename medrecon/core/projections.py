@@ -14,10 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from medrecon.core.errors import GeometryError
 from medrecon.core.findings import Finding, Verdict, judge
+from medrecon.core.patient_position import PatientPosition
 from medrecon.core.source import Source
 from medrecon.core.views import ViewGeometry
 
 _SHORTEST_ARC_RAD = np.pi * (1 - 1e-3)
+_RADIANS_OF_A_SCAN = (0.97 * np.pi, 1.03 * 2 * np.pi)  # half a turn to a whole one; no scanner turns by so few degrees
+_MANY_VIEWS = 90  # that nobody takes over fewer degrees than that
 _FEWEST_OF_NEEDED = 0.25  # of the views that sample the field of view fully; below it streaks are seen
 _LARGEST_LINE_INTEGRAL = 20.0  # exp(-20) is one photon in half a billion
 _EDGE_COLUMNS = 3
@@ -52,6 +55,9 @@ class ProjectionScan:
     allowed : tuple of str
         The laxness under which the scan was read.
     source : Source
+    position : PatientPosition, optional
+        How the patient lay, for which `views` is right. None where nothing tells: then the views are those of head first,
+        supine.
 
     Raises
     ------
@@ -66,6 +72,7 @@ class ProjectionScan:
     findings: tuple[Finding, ...] = ()
     allowed: tuple[str, ...] = ()
     source: Source = field(default_factory=Source)
+    position: PatientPosition | None = None
 
     def __post_init__(self) -> None:
         pixels = np.ascontiguousarray(self.pixels, dtype=np.float32).view()
@@ -101,13 +108,27 @@ class ProjectionScan:
 
 
 def judge_arc(views: ViewGeometry) -> tuple[Finding, ...]:
-    """Warn where the views do not reach around half a turn: shapes along the unseen directions are then not known."""
+    """Warn where the views do not reach around half a turn: shapes along the unseen directions are then not known.
+
+    An arc of as many degrees as a scan has radians is refused unless ``tiny-arc`` is allowed.
+    """
     arc = covered_arc_rad(views)
     if arc >= _SHORTEST_ARC_RAD:
         return ()
     fact = f"{len(views)} views span {np.degrees(arc):.1f} degrees, a volume needs 180 and the fan angle: limited angle"
     hint = "Analytic methods will streak; use an iterative method, and do not measure along the unseen direction."
-    return (Finding("PRJ-FEW", Verdict.WARN, fact, {"arc_deg": float(np.degrees(arc)), "views": len(views)}, hint=hint),)
+    few = Finding("PRJ-FEW", Verdict.WARN, fact, {"arc_deg": float(np.degrees(arc)), "views": len(views)}, hint=hint)
+    return (*_judge_unit(float(np.degrees(arc)), len(views)), few)
+
+
+def _judge_unit(arc_deg: float, views: int) -> tuple[Finding, ...]:
+    """Refuse an arc in degrees that is one of a scan in radians."""
+    least, most = _RADIANS_OF_A_SCAN
+    if views < 3 or not (least if views < _MANY_VIEWS else 0.1) < arc_deg < most:
+        return ()
+    fact = f"{views} views span {arc_deg:.2f} degrees; as radians that would be {arc_deg / (2 * np.pi):.2f} of a turn"
+    hint = "Give the angles in the unit that the file declares."
+    return (Finding("PRJ-UNIT", Verdict.REFUSED, fact, {"arc_deg": arc_deg, "views": views}, hint=hint, allow="tiny-arc"),)
 
 
 def judge_sampling(views: ViewGeometry) -> tuple[Finding, ...]:

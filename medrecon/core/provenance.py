@@ -45,6 +45,8 @@ class Provenance:
     seconds : mapping of stage to seconds
     calibration : mapping
         How attenuation became Hounsfield units; empty where nothing was converted.
+    plan : mapping
+        How projections were cut to fit into memory, and what that takes; empty for slices.
     """
 
     series_id: str
@@ -64,6 +66,7 @@ class Provenance:
     started_utc: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
     calibration: Mapping[str, Any] = field(default_factory=dict)
+    plan: Mapping[str, Any] = field(default_factory=dict)
     label: str = RESEARCH_LABEL
 
     def as_json(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil, prod
+from typing import Any
 
 from medrecon.core.errors import MemoryBudgetError
 
@@ -69,12 +70,33 @@ class XRayPlan:
         """First and last (excluded) view of every block."""
         return _ranges(self.projection_shape[0], self.block_views)
 
+    def as_json(self) -> dict[str, Any]:
+        """Return the plan as plain data, as it stands in ``run.json``."""
+        return {
+            "volume": list(self.grid_shape),
+            "projections": list(self.projection_shape),
+            "device": self.device,
+            "slabs": self._slabs,
+            "slab_slices": self.slab_slices,
+            "blocks": self._blocks,
+            "block_views": self.block_views,
+            "data_bytes": self.data_bytes,
+            "working_bytes": self.working_bytes,
+        }
+
+    @property
+    def _slabs(self) -> int:
+        return ceil(self.grid_shape[0] / self.slab_slices)
+
+    @property
+    def _blocks(self) -> int:
+        return ceil(self.projection_shape[0] / self.block_views)
+
     def __str__(self) -> str:
         volume, projections = " x ".join(map(str, self.grid_shape)), " x ".join(map(str, self.projection_shape))
-        slabs, blocks = ceil(self.grid_shape[0] / self.slab_slices), ceil(self.projection_shape[0] / self.block_views)
         return (
             f"volume {volume}, projections {projections} ({self.data_bytes / _MIB:.0f} MiB) on {self.device}: "
-            f"{slabs} slab(s) of {self.slab_slices} slices, {blocks} block(s) of {self.block_views} views, "
+            f"{self._slabs} slab(s) of {self.slab_slices} slices, {self._blocks} block(s) of {self.block_views} views, "
             f"{self.working_bytes / _MIB:.0f} MiB beside the data"
         )
 

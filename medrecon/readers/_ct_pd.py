@@ -52,6 +52,7 @@ class _View:
     scale: tuple[float, float]
     source: int
     water: str
+    position: str
 
 
 @dataclass(slots=True, eq=False)
@@ -147,6 +148,7 @@ def _view(file: DicomFile) -> _View:
         (slope[0] if slope else 1.0, intercept[0] if intercept else 0.0),
         file.integer(_SOURCE) or 1,
         file.text(_WATER),
+        file.tags.text_of("PatientPosition"),
     )
 
 
@@ -162,14 +164,24 @@ def _describe(group: _Group, lost: list[MedreconError]) -> _projections.Describe
         twice = len(numbers) - len(set(numbers))
         raise GeometryError("PRJ-SHAPE", f"{twice} of {len(views)} views bear a number that another one bears", "Split the scan.")
     files = tuple(view.file for view in views)
+    geometry, position, lay = _projections.lying(_views(views, frames.pop()), _one_position(views))
     return _projections.Described(
-        views=_views(views, frames.pop()),
+        views=geometry,
         paths=tuple(file.path for file in files),
-        findings=(*_gaps(numbers), *_water(views)),
+        findings=(lay, *_gaps(numbers), *_water(views)),
         header=_Header(files, tuple(view.scale for view in views)),
         modality="CT",
         source=_dicom_frames.source_of(files, group.key, group.elements or {}),
+        position=position,
     )
+
+
+def _one_position(views: list[_View]) -> str:
+    """Return the patient position in which all files agree."""
+    named = {view.position for view in views}
+    if len(named) > 1:
+        raise GeometryError("PRJ-POSITION", f"the files name {len(named)} different patient positions", "Split the scan.")
+    return named.pop()
 
 
 def _views(views: list[_View], frame: _Frame) -> ViewGeometry:
@@ -204,7 +216,7 @@ def _cylindrical(phi: Float64, z: Float64, rho: Float64) -> Float64:
 
 def _gaps(numbers: list[int]) -> list[Finding]:
     missing = numbers[-1] - numbers[0] + 1 - len(numbers)
-    what = "the files do not say where the patient lay; taken as supine, head first, z growing to the head"
+    what = "the files do not say how the gantry's axes lie; taken as IEC's, angles from above, z growing into the gantry"
     found = [_projections.assumed(what, "Compare with the images of the same scan.")]
     if missing:
         fact = f"{missing} of {missing + len(numbers)} views are missing; every view is used at its own place"

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from medrecon.core import findings as judging
 from medrecon.core.errors import GeometryError, InputError, MedreconError
 from medrecon.core.findings import Finding, Verdict
+from medrecon.core.patient_position import PatientPosition, between, position_of
 from medrecon.core.projections import Measured, ProjectionScan, judge_arc, judge_values
 from medrecon.core.reading import ListedFile, ReadOptions, SeriesInfo, Skipped
 from medrecon.core.source import Source
@@ -29,7 +30,7 @@ from medrecon.safety.limits import Limits, refuse_volume
 from medrecon.safety.text import short_id
 
 _ALLOWANCE = "bad-pixels"
-_OF_GEOMETRY = frozenset({"PRJ-FEW", "PRJ-GEOM", "PRJ-HAND", "PRJ-SHAPE", "PRJ-UNIT"})
+_OF_GEOMETRY = frozenset({"PRJ-FEW", "PRJ-GEOM", "PRJ-HAND", "PRJ-POSITION", "PRJ-SHAPE", "PRJ-UNIT"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,8 @@ class Described:
     modality : str
     source : Source
         What is known of the patient and the study, for DICOM.
+    position : PatientPosition, optional
+        How the patient lay, where a header says it; `views` is already that of this position.
     """
 
     views: ViewGeometry
@@ -57,6 +60,7 @@ class Described:
     header: Any = None
     modality: str = ""
     source: Source = field(default_factory=Source)
+    position: PatientPosition | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +171,7 @@ def finish(
         findings=findings,
         allowed=options.allow,
         source=source,
+        position=described.position,
     )
 
 
@@ -181,6 +186,32 @@ def refuse(findings: Iterable[Finding], options: ReadOptions) -> None:
 def assumed(what: str, hint: str = "Left and right may be swapped: check them on something known.") -> Finding:
     """Say what no file of this format says, and what is assumed."""
     return Finding("PRJ-ASSUMED", Verdict.WARN, what, hint=hint)
+
+
+def lying(views: ViewGeometry, named: str) -> tuple[ViewGeometry, PatientPosition | None, Finding]:
+    """Turn views that are right for a patient head first, supine, to the position that a header names.
+
+    Parameters
+    ----------
+    named : str
+        Patient Position (0018,5100); empty where there is none.
+    """
+    position = position_of(named)
+    if position is None:
+        return views, None, unknown_position("the files do not say how the patient lay")
+    return views.moved(between(None, position)), position, stated_position(position)
+
+
+def stated_position(position: PatientPosition) -> Finding:
+    """Say how the patient lay, as the files say."""
+    fact = f"the patient lay {position.words}, as the files say"
+    return Finding("PRJ-POSITION", Verdict.OK, fact, {"position": str(position)})
+
+
+def unknown_position(why: str, verdict: Verdict = Verdict.WARN) -> Finding:
+    """Say that nothing tells how the patient lay, and what is assumed."""
+    hint = "If not, left and right or head and feet are exchanged: set projections.patient_position."
+    return Finding("PRJ-POSITION", verdict, f"{why}; head first, supine (HFS) is assumed", hint=hint)
 
 
 def pitch_mm(options: ReadOptions, stored: tuple[float, float] | None) -> tuple[float, float]:

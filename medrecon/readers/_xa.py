@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from medrecon.core.errors import GeometryError, InputError, MedreconError
 from medrecon.core.findings import Finding, Verdict
 from medrecon.core.grid import Float64
+from medrecon.core.patient_position import PatientPosition, position_of
 from medrecon.core.progress import Tick
 from medrecon.core.projections import Measured, ProjectionScan
 from medrecon.core.reading import ListedFile, ReadOptions, SeriesInfo, Skipped
@@ -19,6 +21,10 @@ from medrecon.readers._dicom_frames import DicomFile
 from medrecon.readers.dicom.headers import StoredFile
 from medrecon.readers.dicom.tags import Tags, shown
 from medrecon.safety.limits import Limits
+
+#: The sides of the patient that Patient Orientation names, LPS.
+_SIDES = {"L": (1, 0, 0), "R": (-1, 0, 0), "P": (0, 1, 0), "A": (0, -1, 0), "H": (0, 0, 1), "F": (0, 0, -1)}
+_SIDEWAYS, _OPPOSITE = 0.2, 0.5  # cosines between a side that is named and the columns
 
 
 def find(files: Sequence[ListedFile], options: ReadOptions) -> tuple[list[SeriesInfo], list[Skipped]]:  # noqa: ARG001
@@ -65,10 +71,14 @@ def _describe(file: DicomFile) -> _projections.Described:
     sid, sdd = _needed(tags, "DistanceSourceToPatient", 1)[0], _needed(tags, "DistanceSourceToDetector", 1)[0]
     row_pitch, column_pitch = _needed(tags, "ImagerPixelSpacing", 2)
     views = ViewGeometry.c_arm(primary, secondary, sid, sdd, Detector((layout.rows, layout.columns), (row_pitch, column_pitch)))
+    position = position_of(tags.text_of("PatientPosition"))
+    views, orientation = _upright(views, tags)
     hint = "Give the open beam before the logarithm is taken."
     findings += [
         *noticed,
         *more,
+        _lay(position),
+        *orientation,
         Finding("PRJ-FLAT", Verdict.WARN, "the file holds no open beam; its values are counts", hint=hint),
         _projections.assumed("reading rotational angiograms was tried on made files alone; the isocentre is taken as the origin"),
     ]
@@ -80,7 +90,37 @@ def _describe(file: DicomFile) -> _projections.Described:
         header=file.stored,
         modality="XA",
         source=_dicom_frames.source_of([file.stored], file.key, file.elements),
+        position=position,
     )
+
+
+def _lay(position: PatientPosition | None) -> Finding:
+    """Say how the patient lay; the positioner's angles are the patient's own, so that nothing is turned for it."""
+    if position is not None:
+        return _projections.stated_position(position)
+    return _projections.unknown_position("the file does not say how the patient lay; its angles are those about the patient")
+
+
+def _upright(views: ViewGeometry, tags: Tags) -> tuple[ViewGeometry, list[Finding]]:
+    """Turn the detector by half a turn where Patient Orientation (0020,0020) says that rows grow to the head, not the feet.
+
+    Raises
+    ------
+    GeometryError
+        ``PRJ-HAND`` where it says that the image is mirrored, or lies on its side.
+    """
+    named = tags.words_of("PatientOrientation")
+    if len(named) != 2 or not all(named):
+        return views, [_projections.assumed("the file does not say which end of its images is the head; rows grow to the feet")]
+    across, down = (_SIDES.get(one[0].upper()) for one in named)
+    if across is None or down is None or not abs(down[2]):
+        raise GeometryError("PRJ-HAND", "the rows of the images do not grow to head or feet", "Export them as they were taken.")
+    if down[2] > 0:
+        views = replace(views, u=-views.u, v=-views.v)
+    along = views.u[[0, len(views) // 2]] @ np.asarray(across)  # it is said of the whole run, so of its first or middle image
+    if along.max() < _SIDEWAYS and along.min() < -_OPPOSITE:
+        raise GeometryError("PRJ-HAND", "the images are mirrored, as their orientation says", "Export them as they were taken.")
+    return views, []
 
 
 def _refuse_changed_images(tags: Tags) -> None:

@@ -79,11 +79,12 @@ def _describe(path: Path) -> _projections.Described:
         projection_offset_x_mm=-np.array(frames.u_mm),
         projection_offset_y_mm=-np.array(frames.v_mm),
     )
-    what = "the files tell neither distances nor panel: 1000 mm, 1536 mm and 409.6 mm are taken, head first, supine"
+    what = "the files tell neither distances nor panel: 1000 mm, 1536 mm and 409.6 mm are taken"
+    lay = _projections.unknown_position("the files do not say how the patient lay")
     return _projections.Described(
         views=views_from_rtk(parameters, shape, _his.pitch_mm(shape)),
         paths=(path, *images),
-        findings=(_projections.assumed(what),),
+        findings=(_projections.assumed(what), lay),
         header=images,
     )
 

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from medrecon.core.errors import GeometryError, InputError, MedreconError
+from medrecon.core.findings import Verdict
 from medrecon.core.grid import Grid
 from medrecon.core.progress import Tick
 from medrecon.core.projections import Measured, ProjectionScan
@@ -106,6 +107,7 @@ def _describe(path: Path, options: ReadOptions) -> _projections.Described:
         views=views_from_rtk(parameters, stored.shape[1:], pitch, first),
         paths=(path, *stored.paths),
         measures=Measured.COUNTS if _is_integer(stored) else Measured.LINE_INTEGRALS,
+        findings=(_projections.unknown_position("RTK's geometry does not say how a patient lay", Verdict.OK),),
         header=stored,
     )
 

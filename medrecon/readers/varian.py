@@ -153,7 +153,8 @@ def _norm(head: Frame) -> float:
 
 
 def _assumptions(is_obi: bool, has_air: bool) -> tuple[Finding, ...]:
-    found = [_projections.assumed("the files do not say which way the gantry turns; taken as RTK takes them, head first, supine")]
+    lay = _projections.unknown_position("the files do not say how the patient lay")
+    found = [_projections.assumed("the files do not say which way the gantry turns; taken as RTK takes them"), lay]
     if is_obi:
         fact = f"the counts in air are taken as {_OBI_OPEN_BEAM:g}, as RTK does"
         found.append(Finding("PRJ-FLAT", Verdict.WARN, fact, hint="Values in Hounsfield units need a scan of water."))

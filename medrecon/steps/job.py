@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medrecon.core.errors import MemoryBudgetError
+from medrecon.core.field_of_view import estimated_memory_bytes
 from medrecon.core.findings import Finding
 from medrecon.core.grid import Grid
 from medrecon.core.projections import ProjectionScan
@@ -46,6 +47,18 @@ class Finished:
     scale: float = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a job is cut to fit into memory: in words, told before it begins, and in numbers. Empty where nothing is cut."""
+
+    words: str = ""
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the numbers as plain data."""
+        return dict(self.numbers)
+
+
 class Job(ABC):
     """One scan on its way to a volume."""
 
@@ -54,6 +67,7 @@ class Job(ABC):
     A: LinearOperator
     y: Tensor
     findings: tuple[Finding, ...]
+    plan: Plan = Plan()
 
     @abstractmethod
     def assess(self, x: Tensor) -> Quality:
@@ -91,7 +105,7 @@ def check_memory(grid: Grid, measured_values: int) -> None:
     from medrecon.safety.limits import free_memory_bytes
 
     voxels, free = int(np.prod(grid.shape, dtype=np.int64)), free_memory_bytes()
-    needed = 4 * (4 * voxels + 3 * measured_values)
+    needed = estimated_memory_bytes(voxels, measured_values)
     if needed <= free:
         return
     room = _FREE_SHARE * free - 12 * measured_values

@@ -23,7 +23,7 @@ from medrecon.core.projections import (
 from medrecon.core.volume import Quantity, Volume
 from medrecon.device import Device
 from medrecon.steps.corrections import line_integrals_of
-from medrecon.steps.job import Finished, Job, check_memory, marked
+from medrecon.steps.job import Finished, Job, Plan, check_memory, marked
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +45,7 @@ class ProjectionJob(Job):
     y: Tensor
     findings: tuple[Finding, ...]
     hounsfield: HounsfieldConfig
+    plan: Plan
 
     @classmethod
     def prepare(cls, scan: ProjectionScan, config: ReconstructionConfig, where: Device) -> Self:
@@ -67,13 +68,16 @@ class ProjectionJob(Job):
         refuse(judge_field_of_view(scan.views, grid))
         _refuse_samples_outside(config.hounsfield, grid)
         check_memory(grid, scan.pixels.size)
-        seen = judge_line_integrals(scan)
+        seen, arc = judge_line_integrals(scan), judge_arc(scan.views)
         refuse(seen, error=InputError)
-        found = (*impossible, *judge_arc(scan.views), *judge_field_of_view(scan.views, grid), *judge_sampling(scan.views), *seen)
+        refuse(arc, scan.allowed)
+        found = (*impossible, *arc, *judge_field_of_view(scan.views, grid), *judge_sampling(scan.views), *seen)
         scan = replace(scan, source=scan.source.briefly())
         A = XRayTransform(scan.views, grid, _mask(scan), device=where.name)
         data = _tensor(scan.pixels, where, grid)
-        return cls(scan, grid, A, data, (*(f for f in found if f not in scan.findings), *notes), config.hounsfield)
+        plan = A.plan(device=where.name)
+        told = (*(f for f in found if f not in scan.findings), *notes)
+        return cls(scan, grid, A, data, told, config.hounsfield, Plan(str(plan), plan.as_json()))
 
     def assess(self, x: Tensor) -> Quality:
         """Project the volume again, and map what was seen from all sides, from some, and from too few."""

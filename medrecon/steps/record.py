@@ -37,6 +37,7 @@ def provenance_of(
     where: Device,
     clock: Clock,
     calibration: Mapping[str, Any],
+    plan: Mapping[str, Any],
 ) -> Provenance:
     """Write down how a result came about."""
     import torch
@@ -60,4 +61,5 @@ def provenance_of(
         started_utc=clock.started.isoformat(timespec="seconds"),
         seconds=clock.seconds,
         calibration=calibration,
+        plan=plan,
     )

@@ -78,7 +78,7 @@ def test_an_obi_scan_is_read_upright_and_its_tube_drift_taken_out(tmp_path: Path
     back = read(tmp_path)
     assert_upright(back, 1e-4)
     np.testing.assert_allclose(makers.sources(back), makers.sources(scan), atol=1e-9)
-    assert {finding.code for finding in back.findings} == {"PRJ-ASSUMED", "PRJ-FLAT"}
+    assert {finding.code for finding in back.findings} == {"PRJ-ASSUMED", "PRJ-FLAT", "PRJ-POSITION"}
 
 
 def test_the_lateral_position_counts_for_a_half_fan_only(tmp_path: Path) -> None:

@@ -117,9 +117,17 @@ LINE_INTEGRALS: dict[str, tuple[Change, str]] = {
     "P2 more angles than views": (geometry_changed(angles_deg=[*DEGREES, 359.0]), "PRJ-SHAPE"),
     "P2 another detector": (detector_changed(rows=ROWS + 1), "PRJ-SHAPE"),
     "P3 degrees called radians": (geometry_changed(angles_deg=None, angles_rad=DEGREES), "PRJ-UNIT"),
+    "P3 a few degrees called radians": (
+        geometry_changed(angles_deg=None, angles_rad=(np.arange(VIEWS) / 2).tolist()),
+        "PRJ-UNIT",
+    ),
+    "P3 a turn in radians called degrees": (geometry_changed(angles_deg=np.radians(DEGREES).tolist()), "PRJ-UNIT"),
+    "P3 half a turn in radians called degrees": (geometry_changed(angles_deg=(np.radians(DEGREES) / 2).tolist()), "PRJ-UNIT"),
+    "P3 a short scan in radians called degrees": (geometry_changed(angles_deg=(np.radians(DEGREES) * 0.6).tolist()), "PRJ-UNIT"),
     "P4 source behind the detector": (geometry_changed(sid_mm=500.0, sdd_mm=300.0), "PRJ-GEOM"),
     "P4 no distance": (geometry_changed(sid_mm=0.0), "PRJ-GEOM"),
     "P4 metres for millimetres": (geometry_changed(sid_mm=0.3, sdd_mm=0.5), "PRJ-GEOM"),
+    "P4 one of two distances in metres": (geometry_changed(sid_mm=0.3), "PRJ-GEOM"),
     "P4 pitch in metres": (detector_changed(row_pitch_mm=4e-6, column_pitch_mm=4e-6), "PRJ-GEOM"),
     "P4 angle not finite": (geometry_changed(angles_deg=[float("nan"), *DEGREES[1:]]), "PRJ-HEADER"),
     "P5 no views": (lambda c, p: (c | {"geometry": c["geometry"] | {"angles_deg": []}}, p[:0]), "PRJ-"),
@@ -177,12 +185,29 @@ def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:
         run(Request(scan, tmp_path / "out", Choice(), formats=("nifti",)))
 
 
-@pytest.mark.parametrize("angles_deg", [np.linspace(0, 20, VIEWS), np.radians(DEGREES)], ids=["20 degrees", "radians"])
-def test_an_arc_that_is_far_too_short_is_a_marked_result(angles_deg: NDArray[np.float64], tmp_path: Path) -> None:
-    narrow = geometry_changed(angles_deg=angles_deg.tolist())
-    result = reconstructed(tmp_path, *narrow(*good()))
+def test_an_arc_that_is_far_too_short_is_a_marked_result(tmp_path: Path) -> None:
+    result = reconstructed(tmp_path, *geometry_changed(angles_deg=np.linspace(0, 20, VIEWS).tolist())(*good()))
     assert result.verdict is Verdict.WARN
     assert {"PRJ-FEW", "COV-INFERRED"} <= {finding.code for finding in result.all_findings}
+    assert "PRJ-UNIT" not in {finding.code for finding in result.all_findings}
+
+
+def test_an_axis_that_no_view_shows_is_a_marked_result_or_refused(tmp_path: Path) -> None:
+    try:
+        result = reconstructed(tmp_path, *geometry_changed(offset_u_mm=200.0)(*good()))
+    except MedreconError as error:
+        assert error.code.startswith("PRJ-")
+    else:
+        assert result.verdict is Verdict.WARN
+        assert "PRJ-FOV" in {finding.code for finding in result.all_findings}
+
+
+def test_an_arc_of_six_degrees_is_taken_as_it_is_only_by_name(tmp_path: Path) -> None:
+    narrow = geometry_changed(angles_deg=np.radians(DEGREES).tolist())
+    result = reconstructed(tmp_path, *narrow(*good()), allow=("tiny-arc",))
+    assert result.verdict is Verdict.WARN
+    assert {"PRJ-UNIT", "PRJ-FEW"} <= {finding.code for finding in result.all_findings}
+    assert result.provenance.allowed == ("tiny-arc",)
 
 
 def test_a_region_that_no_view_sees_is_refused(tmp_path: Path) -> None:

@@ -15,9 +15,11 @@ import torch
 from numpy.typing import NDArray
 
 import medrecon as mr
-from medrecon.config import Choice, ReconstructionConfig, load_config, preset_names
+from medrecon.config import Choice, ProjectionConfig, ReconstructionConfig, load_config, preset_names
+from medrecon.console.progress import Style, shown
 from medrecon.core.errors import InputError, UsageError
 from medrecon.core.findings import Finding, Verdict
+from medrecon.core.progress import Progress
 from medrecon.core.projections import Measured, ProjectionScan
 from medrecon.core.views import Detector, ViewGeometry
 from medrecon.core.volume import Quantity
@@ -26,6 +28,7 @@ from medrecon.methods import get
 from medrecon.operators.xray_transform import XRayTransform
 from medrecon.quality.assess_projections import ProjectionQuality, assess_projections
 from medrecon.run import Request, run
+from medrecon.steps.corrections import line_integrals_of
 from medrecon.writers import _projections_rtk, _projections_stack
 from tests import makers_projections
 from tests.makers_written_dicom import dciodvfy_errors
@@ -461,3 +464,69 @@ def test_the_preset_of_micro_ct_takes_stripes_out_as_it_is() -> None:
         for more in ((), ("projections.rings=none",))
     )
     assert left < 0.3 * kept
+
+
+# -- the plan of the memory ----------------------------------------------------------------------------------------------
+
+
+def test_the_cut_of_the_work_and_its_memory_are_told_before_it_begins_and_written_down() -> None:
+    heard: list[Progress] = []
+    result = mr.reconstruct(water_ball(), bare(), progress=heard.append)
+    (told,) = [one for one in heard if one.note]
+    first = next(one for one in heard if one.stage == "reconstruct")
+    assert heard.index(told) < heard.index(first)
+    plan = result.provenance.as_json()["plan"]
+    volume, projections = result.volume.grid.shape, CONE.shape
+    assert plan["volume"] == list(volume)
+    assert plan["slabs"] * plan["slab_slices"] >= volume[0]
+    assert plan["blocks"] * plan["block_views"] >= len(CONE)
+    assert plan["data_bytes"] == 4 * (np.prod(volume) + np.prod(projections))
+    assert f"{plan['data_bytes'] / 2**20:.0f} MiB" in told.note
+
+
+def test_a_plan_is_said_on_the_console_in_every_style(capsys: pytest.CaptureFixture[str]) -> None:
+    for style in (Style.PLAIN, Style.RICH, Style.JSON):
+        with shown(style) as tell:
+            tell(Progress("prepare", 0.0, 0.0, None, "3 slabs"))
+            tell(Progress("prepare", 0.1, 0.0))
+        out = capsys.readouterr()
+        assert (out.out + out.err).count("3 slabs") == 1, style
+
+
+# -- the axis and how it leans -------------------------------------------------------------------------------------------
+
+
+BEAM = Detector((60, 96), (1.0, 1.0))
+AROUND = np.arange(24) * np.pi / 12
+
+
+def off_axis(views: ViewGeometry, truth: ViewGeometry) -> float:
+    """Columns by which points of the object appear elsewhere than they did."""
+    points = np.stack(np.meshgrid([-20.0, 15.0], [-10.0, 20.0], [-25.0, 0.0, 25.0], indexing="ij"), axis=-1)
+    return float(np.abs(views.project(points)[0] - truth.project(points)[0]).max())
+
+
+@pytest.mark.parametrize("tilt_deg", [4.0, -3.0])
+@pytest.mark.parametrize("known", [False, True])
+def test_an_axis_that_leans_is_found_and_the_detector_turned_to_it(tilt_deg: float, known: bool) -> None:
+    truth = ViewGeometry.parallel(AROUND, BEAM, offset_u_mm=5.0, in_plane_rad=np.radians(tilt_deg))
+    plain = ViewGeometry.parallel(AROUND, BEAM)
+    scan = ProjectionScan(makers_projections.phantom().project(truth), plain)
+    column = float(truth.project(np.zeros(3))[0][0])
+    settings = {"axis": column, "tilt_deg": tilt_deg} if known else {"axis": "find", "tilt_deg": "find"}
+    corrected, notes = line_integrals_of(scan, ProjectionConfig.model_validate(settings))
+    assert off_axis(corrected.views, truth) < (1e-6 if known else 0.6)
+    upright, _ = line_integrals_of(scan, ProjectionConfig(axis="find"))
+    assert off_axis(upright.views, truth) > 1.2
+    assert off_axis(plain, truth) > 4
+    if not known:
+        assert notes[0].numbers["tilt_deg"] == pytest.approx(tilt_deg, abs=0.5)
+
+
+def test_a_tilt_alone_leaves_the_axis_where_it_was() -> None:
+    views = ViewGeometry.parallel(AROUND, BEAM, offset_u_mm=5.0, offset_v_mm=7.0)
+    scan = ProjectionScan(makers_projections.phantom().project(views), views)
+    turned = line_integrals_of(scan, ProjectionConfig(tilt_deg=3.0))[0].views
+    middle, row = views.project(np.zeros(3))[0][0], turned.project(np.zeros(3))[1][0] - 29.5
+    at_the_middle_row = turned.project(np.zeros(3))[0][0] - row * np.tan(np.radians(3.0))
+    assert at_the_middle_row == pytest.approx(middle, abs=1e-6)

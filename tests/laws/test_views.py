@@ -198,7 +198,7 @@ REFUSED: dict[str, tuple[str, Callable[[], object]]] = {
         "PRJ-UNIT",
         lambda: ViewGeometry.helical(np.arange(3600.0), 600, 1000, PANEL, pitch_mm_per_turn=10),
     ),
-    "radians for degrees": ("PRJ-UNIT", lambda: ViewGeometry.c_arm(np.radians(np.arange(200.0)), 0, 600, 1000, PANEL)),
+    "a few degrees for radians": ("PRJ-UNIT", lambda: ViewGeometry.cone(np.arange(0.0, 11.0, 0.5), 600, 1000, PANEL)),
     "no angles": ("PRJ-FEW", lambda: ViewGeometry.cone([], 600, 1000, PANEL)),
     "too few distances": ("PRJ-SHAPE", lambda: ViewGeometry.cone(TURN, [600, 600], 1000, PANEL)),
     "an angle that is not a number": ("PRJ-GEOM", lambda: ViewGeometry.cone([0, np.nan], 600, 1000, PANEL)),

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -21,11 +20,13 @@ from medrecon.training.drawn import Drawn
 
 Triple = tuple[float, float, float]
 Shape = tuple[int, int, int]
+_Box = tuple[slice, slice, slice]
 
-_TRIES = 8  # places to look at before an empty one is accepted
+_TRIES = 32  # places to look at before an empty one is accepted
 _LEAST_CONTRAST = 0.1  # of the volume's standard deviation: a patch below shows nothing
 _STEP = 7  # every so many voxels are looked at for the volume's standard deviation
 _AIR_HU = -1000.0
+_MARGIN = 4  # voxels around what is needed, for the smoothing
 
 
 def patch(volume: Volume, shape: Shape, spacing_mm: Triple | None, config: AugmentConfig, random: torch.Generator) -> Drawn:
@@ -41,13 +42,23 @@ def patch(volume: Volume, shape: Shape, spacing_mm: Triple | None, config: Augme
         The only source of chance.
     """
     spacing = spacing_mm or volume.spacing_mm
-    least = _LEAST_CONTRAST * float(np.std(volume.voxels.reshape(-1)[::_STEP]))
-    for attempt in range(_TRIES):
-        place = _Place.drawn(volume, shape, spacing, config, random)
-        voxels = _sampled(volume, place.positions_mm(shape, spacing), spacing)
-        if float(voxels.std()) >= least or attempt == _TRIES - 1:
-            break
+    index, box = _interesting(volume, shape, spacing, config, random)
+    voxels = _sampled(volume, index, box, spacing)
     return Drawn(_recoloured(voxels, volume.quantity, config, random), spacing, volume.quantity)
+
+
+def _interesting(
+    volume: Volume, shape: Shape, spacing: Triple, config: AugmentConfig, random: torch.Generator
+) -> tuple[Tensor, _Box]:
+    """Draw places until the volume shows something there; return where the patch's voxels lie, and the part they need."""
+    least = _LEAST_CONTRAST * float(np.std(volume.voxels.reshape(-1)[::_STEP]))
+    step = torch.tensor(volume.spacing_mm)[:, None, None, None]
+    for attempt in range(_TRIES):
+        index = _Place.drawn(volume, shape, spacing, config, random).positions_mm(shape, spacing) / step
+        box = _box(volume.grid.shape, index)
+        if attempt == _TRIES - 1 or float(np.std(volume.voxels[box][::2, ::2, ::2])) >= least:
+            break
+    return index, box
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,28 +94,25 @@ class _Place:
         return moved + bend
 
 
-def _sampled(volume: Volume, positions_mm: Tensor, spacing: Triple) -> Tensor:
+def _sampled(volume: Volume, index: Tensor, box: _Box, spacing: Triple) -> Tensor:
     """Interpolate the volume linearly, after smoothing it where the patch is coarser than the volume."""
     from monai.transforms import Resample
 
-    step = torch.tensor(volume.spacing_mm)[:, None, None, None]
-    index = positions_mm / step
-    first, box = _box(volume.voxels, index)
     smooth = [_blur_voxels(wide / fine) for wide, fine in zip(spacing, volume.spacing_mm, strict=True)]
-    source = _smoothed(torch.from_numpy(box)[None], smooth)
-    centred = index - first[:, None, None, None] - (torch.tensor(box.shape)[:, None, None, None] - 1) / 2
-    sampled = Resample(mode="bilinear", padding_mode="border")(source, grid=centred)
+    cut = np.array(volume.voxels[box], dtype=np.float32)
+    source = _smoothed(torch.from_numpy(cut)[None], smooth)
+    middle = torch.tensor([part.start + (n - 1) / 2 for part, n in zip(box, cut.shape, strict=True)])
+    sampled = Resample(mode="bilinear", padding_mode="border")(source, grid=index - middle[:, None, None, None])
     values: Tensor = sampled.as_tensor()[0].contiguous()
     return values
 
 
-def _box(voxels: NDArray[np.float32], index: Tensor) -> tuple[Tensor, NDArray[np.float32]]:
-    """Cut out what the positions need, with a margin; return its first index and a copy."""
-    margin = 4
-    low = [int(min(max(math.floor(float(axis.min())) - margin, 0), n - 1)) for axis, n in zip(index, voxels.shape, strict=True)]
-    high = [int(min(max(math.ceil(float(axis.max())) + margin, 0), n - 1)) for axis, n in zip(index, voxels.shape, strict=True)]
-    cut = voxels[tuple(slice(a, max(a, b) + 1) for a, b in zip(low, high, strict=True))]
-    return torch.tensor(low, dtype=torch.float32), np.array(cut, dtype=np.float32)
+def _box(shape: Shape, index: Tensor) -> _Box:
+    """Return the part of the volume that the positions need, with a margin."""
+    low = [min(max(math.floor(float(axis.min())) - _MARGIN, 0), n - 1) for axis, n in zip(index, shape, strict=True)]
+    high = [min(max(math.ceil(float(axis.max())) + _MARGIN, 0), n - 1) for axis, n in zip(index, shape, strict=True)]
+    first, second, third = (slice(a, max(a, b) + 1) for a, b in zip(low, high, strict=True))
+    return first, second, third
 
 
 def _blur_voxels(ratio: float) -> float:

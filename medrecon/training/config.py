@@ -38,6 +38,7 @@ class SourceConfig(Config):
     path: Path = Field(description="where the data set lies, in the form in which it is distributed")
     weight: Weight = Field(1.0, description="how often this source is drawn from, against the others")
     held_out: Share = Field(0.1, description="share of the cases that is kept for validation and never trained on")
+    coarsest_mm: Positive | None = Field(None, description="volumes with coarser voxels along any axis are left out")
     cached: int = Field(16, ge=0, description="volumes kept in memory; each process has its own")
     allow: tuple[str, ...] = Field((), description="named laxness in reading, as for `medrecon run`")
 

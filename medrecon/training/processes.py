@@ -41,7 +41,7 @@ class Processes:
         """Return a module whose gradients are the mean over all processes."""
         if self.count == 1:
             return module
-        return DistributedDataParallel(module, device_ids=[self.device] if self.device.type == "cuda" else None)
+        return DistributedDataParallel(module)  # without device_ids it leaves the batch as it is: the engine has moved it
 
     def agreed(self, numbers: tuple[float, ...]) -> tuple[float, ...]:
         """Return the leader's numbers in every process."""
@@ -61,6 +61,8 @@ def joined(wanted_device: str) -> Iterator[Processes]:
         return
     on_gpu = torch.cuda.is_available() and wanted_device != "cpu"
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if on_gpu else torch.device("cpu")
+    if on_gpu:
+        torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if on_gpu else "gloo")
     try:
         yield Processes(distributed.get_rank(), count, device)

@@ -1,0 +1,36 @@
+"""The shipped recipes made so small that a test can run them."""
+
+from __future__ import annotations
+
+from medrecon.training.config import TrainingConfig, find_recipe, load_training
+
+_SLICES = ("settings.patch=[16, 16, 16]", "settings.held_out=1", "network.settings={channels: 4, steps: 2}", "batch=1")
+_SCANS = (
+    "settings.scans=1",
+    "settings.held_out=1",
+    "settings.rows=[16, 18]",
+    "settings.slices=[8, 9]",
+    "settings.views=[8, 10]",
+    "settings.tv_iterations=2",
+    "batch=1",
+)
+
+#: For each recipe, what makes a few steps of it cost a second or two.
+SMALL: dict[str, tuple[str, ...]] = {
+    "train-flow": (
+        "batch=2",
+        "settings.pixels=32",
+        "settings.motion=2.0",
+        "settings.pairs=2",
+        "network.settings={levels: 1, channels: 4, layers: 1}",
+    ),
+    "train-recurrent": _SLICES,
+    "train-from-dicom": _SLICES,
+    "train-refine": (*_SCANS, "settings.patch=[8, 16, 16]", "network.settings={channels: 4, widths: [4, 8], units: 1}"),
+    "train-primal-dual": (*_SCANS, "network.settings={steps: 1, memory: 1, width: 4}"),
+}
+
+
+def small(recipe: str = "train-flow", *more: str) -> TrainingConfig:
+    """Return a recipe in its small form, on the CPU, with further assignments laid over it."""
+    return load_training(find_recipe(recipe), (*SMALL[recipe], "device=cpu", *more))

@@ -25,13 +25,16 @@ ROWS = (
 def row(folder: str, words: str, tissue: str) -> Image.Image:
     """Reconstruct one sample and lay its three pictures side by side."""
     settings = mr.load_config("fast", None, (f"surfaces=[{{tissue: {tissue}}}]",))
-    result = mr.reconstruct(mr.read(ROOT / "sample_data" / folder / "dicom"), settings)
-    volume, window = result.volume, pictures.window_of(result.scan)
+    scan = mr.read(ROOT / "sample_data" / folder / "dicom")
+    if not isinstance(scan, mr.SliceScan):
+        raise TypeError(f"{folder} should be slices")
+    result = mr.reconstruct(scan, settings)
+    volume, window = result.volume, pictures.window_of(scan)
     view = pictures.view_of(volume.grid.directions, "sagittal")
     index = pictures.positions(volume, view, window, 1)[0]
     scale = pictures.scale_for(volume.grid, 2 * HEIGHT)
     tiles = [
-        pictures.measured(result.scan, volume.grid, view, index, window, scale),
+        pictures.measured(scan, volume.grid, view, index, window, scale),
         pictures.reconstructed(volume, view, index, window, scale),
         shading.draw(result.surfaces[0], ["oblique"], 2 * HEIGHT)[0],
     ]

@@ -53,8 +53,8 @@ class Preview:
     ----------
     plane : Volume
         One voxel thick along the axis of the view, on the grid of the whole result.
-    measured : Volume
-        The nearest measured slice in every voxel of the same plane.
+    measured : Volume, optional
+        The nearest measured slice in every voxel of the same plane; None of projections, which stand in no plane.
     grid : Grid
         Of the whole result.
     device : Device
@@ -69,7 +69,7 @@ class Preview:
     """
 
     plane: Volume
-    measured: Volume
+    measured: Volume | None
     grid: Grid
     device: devices.Device
     seconds: float
@@ -119,6 +119,20 @@ def preview(scan: SliceScan | Volume, config: ReconstructionConfig, view: View, 
     return Preview(plane, measured, grid, where, time.perf_counter() - started, voxels, slab.coarser, draft)
 
 
+def axis_of(grid: Grid, view: View) -> int:
+    """Return the index axis that runs most along the view's normal, each view having an axis of its own."""
+    alignment = np.abs(grid.directions)
+    fits = {axes: sum(alignment[lps, axis] for lps, axis in enumerate(axes)) for axes in itertools.permutations(range(3))}
+    return max(fits, key=lambda axes: fits[axes])[_NORMAL[view]]
+
+
+def part_of(grid: Grid, axis: int, first: int, end: int) -> Grid:
+    """Return the voxels from `first` to before `end` along an axis of the grid."""
+    start, shape = [0, 0, 0], list(grid.shape)
+    start[axis], shape[axis] = first, end - first
+    return grid.crop((start[0], start[1], start[2]), (shape[0], shape[1], shape[2]))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Slab:
     """A part of the result's grid, the plane wanted of it as an index, and that plane's own grid."""
@@ -166,7 +180,7 @@ def _steps(settings: Config) -> dict[str, int]:
 
 def _slab(poses: SlicePoses, grid: Grid, view: View, point_lps_mm: ArrayLike) -> _Slab:
     """Cut the plane of the view, and as much around it as has a say in it, out of the result's grid."""
-    axis = _axis_of(grid, view)
+    axis = axis_of(grid, view)
     at = int(np.clip(np.round(grid.to_index(point_lps_mm)[axis]), 0, grid.shape[axis] - 1))
     slab = _cut(poses, grid, axis, at, _SLICES_AROUND)
     if math.prod(slab.grid.shape) <= _MOST_VOXELS:
@@ -181,7 +195,7 @@ def _cut(poses: SlicePoses, grid: Grid, axis: int, at: int, slices_around: float
     first, end = max(at - around, 0), min(at + around + 1, grid.shape[axis])
     index = [slice(None)] * 3
     index[axis] = slice(at - first, at - first + 1)
-    return _Slab(_part(grid, axis, first, end), (index[0], index[1], index[2]), _part(grid, axis, at, at + 1), 1)
+    return _Slab(part_of(grid, axis, first, end), (index[0], index[1], index[2]), part_of(grid, axis, at, at + 1), 1)
 
 
 def _coarser(grid: Grid, axis: int, times: int) -> Grid:
@@ -192,19 +206,6 @@ def _coarser(grid: Grid, axis: int, times: int) -> Grid:
     affine[:3, :3] *= factors
     affine[:3, 3] = grid.to_lps((factors - 1) / 2)
     return Grid((slices, rows, columns), affine)
-
-
-def _axis_of(grid: Grid, view: View) -> int:
-    """Return the index axis that runs most along the view's normal, each view having an axis of its own."""
-    alignment = np.abs(grid.directions)
-    fits = {axes: sum(alignment[lps, axis] for lps, axis in enumerate(axes)) for axes in itertools.permutations(range(3))}
-    return max(fits, key=lambda axes: fits[axes])[_NORMAL[view]]
-
-
-def _part(grid: Grid, axis: int, first: int, end: int) -> Grid:
-    start, shape = [0, 0, 0], list(grid.shape)
-    start[axis], shape[axis] = first, end - first
-    return grid.crop((start[0], start[1], start[2]), (shape[0], shape[1], shape[2]))
 
 
 def _reach_mm(poses: SlicePoses, grid: Grid, axis: int, slices_around: float) -> float:

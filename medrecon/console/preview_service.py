@@ -21,7 +21,7 @@ from typing import Any, TextIO
 import numpy as np
 from pydantic import ValidationError
 
-from medrecon.config import ReconstructionConfig, load_config
+from medrecon.config import DEFAULT_PRESETS, ReconstructionConfig, load_config
 from medrecon.console.progress import emit
 from medrecon.core.errors import ExitCode, MedreconError, UsageError
 from medrecon.core.projections import ProjectionScan
@@ -59,24 +59,32 @@ def serve(path: Path, series: str | None, options: ReadOptions, scratch: Path, s
 
     torch.set_num_threads(1)  # slabs are thin, and threads that wait for each other on a busy machine cost seconds
     scan = read(path, series, options)
-    if isinstance(scan, ProjectionScan):
-        raise UsageError("ARG-INPUT", "projections have no preview")
     _warm_up(scan)
     where = device.choose("auto")
     emit("ready", {"seconds": time.perf_counter() - started, "device": where.name, "reason": where.reason})
     for line in _newest(waiting):
         try:
             request = _understood(line)
-            answer = preview(scan, request.config, request.view, request.point_lps_mm)
+            answer = _answer(scan, request)
             emit("preview", {"id": request.id, "view": request.view} | _saved(answer, scratch / f"{request.id}"))
         except MedreconError as error:
             emit("failed", {"id": _id_of(line), "code": error.code, "fact": error.fact, "hint": error.hint})
 
 
-def _warm_up(scan: SliceScan | Volume) -> None:
+def _answer(scan: SliceScan | Volume | ProjectionScan, request: Request) -> Preview:
+    """Make the plane that was asked for."""
+    if isinstance(scan, ProjectionScan):
+        from medrecon.preview_projections import preview_projections
+
+        return preview_projections(scan, request.config, request.view, request.point_lps_mm)
+    return preview(scan, request.config, request.view, request.point_lps_mm)
+
+
+def _warm_up(scan: SliceScan | Volume | ProjectionScan) -> None:
     """Show one plane to nobody: libraries are loaded at their first use, which would make the first answer a slow one."""
+    config = load_config(DEFAULT_PRESETS["projections" if isinstance(scan, ProjectionScan) else "slices"])
     with contextlib.suppress(MedreconError):  # told when somebody asks
-        preview(scan, load_config(), "coronal", (0.0, 0.0, 0.0))
+        _answer(scan, Request(id=0, config=config, view="coronal", point_lps_mm=(0.0, 0.0, 0.0)))
 
 
 def _listen(stdin: TextIO, waiting: queue.SimpleQueue[str]) -> None:
@@ -116,7 +124,7 @@ def _saved(answer: Preview, name: Path) -> dict[str, Any]:
     """Save the arrays and describe them."""
     return {
         "plane": _save(answer.plane, name.with_suffix(".plane.npy")),
-        "measured": _save(answer.measured, name.with_suffix(".measured.npy")),
+        "measured": None if answer.measured is None else _save(answer.measured, name.with_suffix(".measured.npy")),
         "to_lps_mm": answer.plane.grid.to_lps_mm.tolist(),
         "quantity": str(answer.plane.quantity),
         "result": {"shape": list(answer.grid.shape), "spacing_mm": list(answer.grid.spacing_mm)},

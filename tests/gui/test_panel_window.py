@@ -198,7 +198,11 @@ def test_projections_are_listed_with_their_verdict_and_reconstructed_with_preset
     shown = [name for name, button in step.presets.buttons.items() if button.isVisible()]
     assert {"cbct-fast", "micro-ct"} <= set(shown)
     assert not {"fast", "best"} & set(shown)
-    assert not step.preview.isVisible()
+    panel.until(lambda: not step.preview.pair.is_empty, "a coarse preview")
+    assert step.preview.state.text().endswith("a draft: the run will be sharper")
+    assert step.preview.picture.measured is None
+    assert not step.preview.in_viewer.isVisible()
+    assert not panel.layers("preview"), "detector images are no place to lay it upon"
     assert "voxels" in step.cost.text()
     panel.run()
     panel.until(lambda: panel.layers("result"), "the volume")

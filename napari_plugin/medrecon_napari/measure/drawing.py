@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medrecon.core.errors import UsageError
+from medrecon_napari.colours import UNITS
 from medrecon_napari.measure import geometry
 from medrecon_napari.measure.region import in_mask, in_outline
 from medrecon_napari.measure.table import Row, label_row, region_row
 from medrecon_napari.place import Float64, Place
 from medrecon_napari.viewing.letters import place_of_layer
-from medrecon_napari.viewing.probe import UNITS
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

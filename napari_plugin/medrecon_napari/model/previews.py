@@ -49,8 +49,10 @@ class Picture:
 
     Parameters
     ----------
-    plane, measured : (slices, rows, columns) float32
-        One voxel thick along one axis: as it would be reconstructed, and as it was measured.
+    plane : (slices, rows, columns) float32
+        One voxel thick along one axis: as it would be reconstructed.
+    measured : (slices, rows, columns) float32, optional
+        The same plane as it was measured; None of projections, which stand in no plane.
     to_lps_mm : (4, 4) float64
         Index into both to LPS mm.
     quantity : str
@@ -66,7 +68,7 @@ class Picture:
     """
 
     plane: NDArray[np.float32]
-    measured: NDArray[np.float32]
+    measured: NDArray[np.float32] | None
     to_lps_mm: NDArray[np.float64]
     quantity: str
     view: View
@@ -233,7 +235,8 @@ def _answers(child: Child) -> Generator[Ready | tuple[int | None, Picture | Trou
 
 def _picture(event: Mapping[str, Any]) -> Picture | Trouble:
     try:
-        plane, measured = (_taken(Path(event[name])) for name in ("plane", "measured"))
+        plane = _taken(Path(event["plane"]))
+        measured = None if event["measured"] is None else _taken(Path(event["measured"]))
     except (OSError, ValueError):  # its folder was cleared meanwhile
         return Trouble(
             "RUN-FAILED", "the preview's picture was gone before it could be shown", "Change a setting to see another."

@@ -194,11 +194,13 @@ class Workbench:
         return Recipe(self.path, self.info.id, self.preset, self.config, self.options)
 
     def centre_lps(self) -> tuple[float, float, float] | None:
-        """Return the middle of the images that were read, in LPS mm; None before they were."""
+        """Return the middle of the images that were read, or what X-ray views turn about, in LPS mm; None before they were."""
         if isinstance(self.scan, mr.SliceScan):
             middle = self.scan.poses.corners_lps_mm().mean(axis=(0, 1))
         elif isinstance(self.scan, mr.Volume):
             middle = self.scan.grid.corners_lps_mm().mean(axis=0)
+        elif isinstance(self.scan, ProjectionScan):
+            middle = self.scan.views.isocentre
         else:
             return None
         x, y, z = (float(v) for v in middle)
@@ -380,7 +382,7 @@ class Workbench:
             self.scan = scan
             self.scan_read.emit(scan)
             self.facts_changed.emit()
-            if self.path is not None and info.kind != "projections":  # the images come first, then what warms up
+            if self.path is not None:  # the images come first, then what warms up
                 self.previews.open(self.path, info.id, self.options)
 
     def _scan_failed(self, era: int, info: SeriesInfo, error: Exception) -> None:

@@ -1,6 +1,8 @@
-"""Two small pictures of one plane side by side: as it was measured, and as it would be reconstructed."""
+"""Small pictures of one plane side by side: as it was measured, where it was, and as it would be reconstructed."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,9 +32,9 @@ class Pair(QWidget):
         return not self._pictures
 
     def show_pictures(
-        self, measured: NDArray[np.float32], plane: NDArray[np.float32], mm: tuple[float, float], limits: tuple[float, float]
+        self, pictures: Sequence[NDArray[np.float32]], mm: tuple[float, float], limits: tuple[float, float]
     ) -> None:
-        """Show two pictures (rows, columns).
+        """Show one or two pictures (rows, columns).
 
         Parameters
         ----------
@@ -40,7 +42,7 @@ class Pair(QWidget):
             Size of a pixel.
         limits : (black, white)
         """
-        self._frames = [_grey(picture, limits) for picture in (measured, plane)]  # an image only borrows its pixels
+        self._frames = [_grey(picture, limits) for picture in pictures]  # an image only borrows its pixels
         self._pictures = [(_image(frame), mm[0] * frame.shape[0] / (mm[1] * frame.shape[1])) for frame in self._frames]
         self.update()
 
@@ -54,15 +56,16 @@ class Pair(QWidget):
         return QSize(2 * _HEIGHT_PX + _GAP_PX, _HEIGHT_PX)
 
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002 (Qt's signature)
-        """Draw both pictures, each in the middle of its half."""
+        """Draw the pictures, each in the middle of its part."""
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
-        width = (self.width() - _GAP_PX) // 2
-        for number, half in enumerate(QRect(k * (width + _GAP_PX), 0, width, self.height()) for k in range(2)):
-            painter.fillRect(half, QColor("black"))
+        parts = len(self._pictures) or 2
+        width = (self.width() - (parts - 1) * _GAP_PX) // parts
+        for number, part in enumerate(QRect(k * (width + _GAP_PX), 0, width, self.height()) for k in range(parts)):
+            painter.fillRect(part, QColor("black"))
             if number < len(self._pictures):
                 image, ratio = self._pictures[number]
-                painter.drawImage(_fitted(half, ratio), image)
+                painter.drawImage(_fitted(part, ratio), image)
         painter.end()
 
 

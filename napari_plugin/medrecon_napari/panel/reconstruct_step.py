@@ -25,6 +25,7 @@ from medrecon_napari.panel.look import button, card, label, mark, progress_bar, 
 from medrecon_napari.panel.pictures import Pair
 from medrecon_napari.panel.screen import Screen, flat
 from medrecon_napari.panel.settings_form import SettingsForm
+from medrecon_napari.window_level import usual
 
 _DEBOUNCE_MS = 150
 _SAME_PLANE_MM = 0.2
@@ -282,7 +283,8 @@ class PreviewBox(QWidget):
         self.pair = Pair()
         self.captions = QWidget()
         self.captions.setProperty("role", "plain")
-        self.captions.setLayout(row(label("Measured", "caption"), label("Reconstructed", "caption")))
+        self._measured = label("Measured", "caption")
+        self.captions.setLayout(row(self._measured, label("Reconstructed", "caption")))
         self.state = label("", "hint")
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -301,9 +303,9 @@ class PreviewBox(QWidget):
 
     def refresh(self) -> None:
         """Ask for a preview soon, if one is wanted and can be seen."""
-        info = self.bench.info
-        self.setVisible(info is None or info.kind != "projections")  # every voxel needs every view: there is no quick plane
-        on = self.switch.isChecked() and info is not None and self.isVisible()
+        on = self.switch.isChecked() and self.bench.info is not None and self.isVisible()
+        for part in (self._measured, self.in_viewer):  # X-ray views stand in no plane, and nothing lies upon them
+            part.setVisible(not self._is_of_projections)
         for part in (self.captions, self.pair):
             part.setVisible(self.switch.isChecked())
         if on:
@@ -314,15 +316,16 @@ class PreviewBox(QWidget):
         self.view.setCurrentIndex(self.view.findData(view))
         self._view_chosen()
 
+    @property
+    def _is_of_projections(self) -> bool:
+        return self.bench.info is not None and self.bench.info.kind == "projections"
+
     def look_from_the_side(self) -> None:
         """Turn to where thick slices show their steps, once for each series; the user may turn back."""
         info = self.bench.info
-        if (
-            info is not None
-            and info.kind != "projections"
-            and info.id not in self._turned
-            and self.screen.scan(info.id) is not None
-        ):
+        if info is None or self._is_of_projections or info.id in self._turned:
+            return
+        if self.screen.scan(info.id) is not None:
             self._turned.add(info.id)
             self.look(self.bench.side_view())
 
@@ -352,7 +355,7 @@ class PreviewBox(QWidget):
         info = self.bench.info
         if info is None or self.bench.recipe() is None or not self.switch.isChecked():
             return None
-        point = self.screen.point_lps(info.id) or self.bench.centre_lps()
+        point = (None if self._is_of_projections else self.screen.point_lps(info.id)) or self.bench.centre_lps()
         return None if point is None else Wish(self.bench.config, self.view.currentData(), point)
 
     def _show(self, picture: Picture) -> None:
@@ -360,10 +363,10 @@ class PreviewBox(QWidget):
         if info is None:
             return
         self.picture = picture
-        measured, plane, mm = flat(picture)
-        limits = self.screen.limits(info.id) or (float(measured.min()), float(measured.max()))
-        self.pair.show_pictures(measured, plane, mm, limits)
-        if self.in_viewer.isChecked():
+        pictures, mm = flat(picture)
+        limits = None if self._is_of_projections else self.screen.limits(info.id)
+        self.pair.show_pictures(pictures, mm, limits or usual(pictures[0], picture.quantity, {}).limits)
+        if self.in_viewer.isChecked() and not self._is_of_projections:
             self.screen.show_preview(picture, info.id)
         say(self.state, _in_words(picture), "hint")
 
@@ -387,17 +390,18 @@ class PreviewBox(QWidget):
 
     def _show_in_viewer(self, on: bool) -> None:
         info = self.bench.info
-        if on and self.picture is not None and info is not None:
+        if on and self.picture is not None and info is not None and not self._is_of_projections:
             self.screen.show_preview(self.picture, info.id)
         elif not on:
             self.screen.drop_preview()
 
     def _view_chosen(self) -> None:
-        self.screen.look(self.view.currentData())
+        if not self._is_of_projections:
+            self.screen.look(self.view.currentData())
         self.refresh()
 
     def _plane_moved(self) -> None:
-        view = self.screen.view()
+        view = None if self._is_of_projections else self.screen.view()
         if view is not None and view != self.view.currentData():
             self.view.setCurrentIndex(self.view.findData(view))
         self.refresh()

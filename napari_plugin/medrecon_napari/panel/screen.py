@@ -59,9 +59,9 @@ class Screen:
             turns += [partial(self._add_unseen, layer), partial(self._home.paint, True)]
             if layer.visible:
                 turns.append(partial(setattr, layer, "visible", True))
-        self._take_turns(iter([*turns, self._select_picture, partial(letters.box, self.viewer, True), done]))
+        self.take_turns(iter([*turns, self._select_picture, partial(letters.box, self.viewer, True), done]))
 
-    def _take_turns(self, turns: Iterator[Callable[[], object]]) -> None:
+    def take_turns(self, turns: Iterator[Callable[[], object]]) -> None:
         """Do things in as many turns of the event loop, for as long as the window is there."""
 
         def next_one() -> None:
@@ -181,14 +181,14 @@ def preview_layer(picture: Picture, window: Window | None) -> LayerData:
     return volume_layer(_volume(picture, picture.plane), {"role": PREVIEW}, "preview, not a result", window)
 
 
-def flat(picture: Picture) -> tuple[NDArray[np.float32], NDArray[np.float32], tuple[float, float]]:
-    """Return the measured and the reconstructed plane as pictures (rows, columns) as on the screen, and a pixel's mm."""
-    (measured, arguments, _), (plane, _, _) = (
-        _volume(picture, values).to_napari() for values in (picture.measured, picture.plane)
-    )
-    thin = plane.shape.index(1)
+def flat(picture: Picture) -> tuple[list[NDArray[np.float32]], tuple[float, float]]:
+    """Return the measured plane, if there is one, and the reconstructed one, (rows, columns) as on the screen; a pixel's mm."""
+    planes = [values for values in (picture.measured, picture.plane) if values is not None]
+    shown = [_volume(picture, values).to_napari() for values in planes]
+    data, arguments, _ = shown[-1]
+    thin = data.shape.index(1)
     row, column = (float(size) for axis, size in enumerate(arguments["scale"]) if axis != thin)
-    return np.squeeze(measured, thin), np.squeeze(plane, thin), (row, column)
+    return [np.squeeze(one, thin) for one, _, _ in shown], (row, column)
 
 
 def _laid_upon(arguments: dict[str, Any], place: Place) -> dict[str, Any]:

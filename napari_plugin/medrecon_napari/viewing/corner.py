@@ -5,7 +5,9 @@ Nothing here can identify a patient: text in the canvas ends up in screenshots.
 
 from __future__ import annotations
 
+import string
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari.components.overlays import TextOverlay
@@ -17,12 +19,15 @@ from medrecon_napari.viewing.letters import leading_layer
 from medrecon_napari.viewing.windows import current
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from napari.components import ViewerModel
 
 _WHAT, _WINDOW, _LEGEND = "medrecon_what", "medrecon_window", "medrecon_legend"
 _AT = {_WHAT: "top_left", _WINDOW: "bottom_left", _LEGEND: "top_right"}
+_GLYPHS = "medrecon_glyphs"
+_CHARACTERS = string.ascii_letters + string.digits + ".,:;()-·"
+_GLYPHS_A_TURN = 7
 _COLOUR = "#d8dee9"
 _SIZE_PT = 10
 _LONGEST_LINE = 30  # so that it ends before the letter in the middle
@@ -58,6 +63,18 @@ def show(viewer: ViewerModel, shown: bool) -> None:
     """Show or hide the corner text."""
     for name in _AT:
         viewer.canvas.overlays[name].visible = shown and bool(viewer.canvas.overlays[name].text)
+
+
+def glyphs_beforehand(viewer: ViewerModel) -> Iterator[Callable[[], object]]:
+    """Yield turns in which napari draws the glyphs of the text, unseen and a few at a time, before there is any.
+
+    The first picture would else wait for all of them: a quarter of a second.
+    """
+    overlay = TextOverlay(position="bottom_right", font_size=_SIZE_PT, opacity=0.0, visible=True)
+    yield partial(viewer.canvas.overlays.__setitem__, _GLYPHS, overlay)
+    for first in range(0, len(_CHARACTERS), _GLYPHS_A_TURN):
+        yield partial(setattr, overlay, "text", _CHARACTERS[first : first + _GLYPHS_A_TURN])
+    yield partial(viewer.canvas.overlays.pop, _GLYPHS)
 
 
 def texts(viewer: ViewerModel) -> dict[str, str]:

@@ -1,0 +1,158 @@
+"""A coarse plane of what projections will give, in about a second: few views, a coarse detector, large voxels.
+
+Every voxel needs every view, so that no slab can be cut out as there is of slices. Whatever the method, the preview is made
+by filtered back projection; corrections and Hounsfield units are those of the run. It is always a draft.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from medrecon import device as devices
+from medrecon import methods
+from medrecon.config import ReconstructionConfig
+from medrecon.core.errors import UsageError
+from medrecon.core.field_of_view import recommended_grid, recommended_spacing_mm
+from medrecon.core.grid import Grid
+from medrecon.core.progress import silent
+from medrecon.core.projections import ProjectionScan
+from medrecon.core.views import Detector, ViewGeometry
+from medrecon.core.volume import Volume
+from medrecon.methods.fdk import FdkConfig, fdk
+from medrecon.preview import Preview, View, axis_of, part_of
+
+if TYPE_CHECKING:
+    from medrecon.quality.assess import Quality
+    from medrecon.steps.projections import ProjectionJob
+
+_VOXELS_ACROSS = 112
+_VIEWS_A_TURN = 120
+
+
+def preview_projections(scan: ProjectionScan, config: ReconstructionConfig, view: View, point_lps_mm: ArrayLike) -> Preview:
+    """Reconstruct the plane of a view that goes through a point, coarsely.
+
+    Parameters
+    ----------
+    view : {"axial", "coronal", "sagittal"}
+    point_lps_mm : (x, y, z)
+        Outside the field of view the nearest plane is taken.
+
+    Raises
+    ------
+    UsageError
+        ``ARG-INPUT`` where the method is not one of projections.
+    InputError, GeometryError
+        Whatever the run would refuse.
+    """
+    import torch
+
+    from medrecon.steps.projections import ProjectionJob
+
+    started = time.perf_counter()
+    if methods.get(config.method).input != "projections":
+        raise UsageError("ARG-INPUT", f"the method {config.method} takes no projections")
+    where = devices.choose(config.device)
+    fine = recommended_grid(scan.views, config.grid.spacing_mm, config.grid.region_lps_mm)
+    turns = max(1.0, float(np.ptp(np.unwrap(scan.views.angles_rad))) / (2 * math.pi))
+    spacing_mm = max(*fine.spacing_mm, max(fine.shape * np.asarray(fine.spacing_mm)) / (_VOXELS_ACROSS / turns ** (1 / 3)))
+    small, times = coarser(_fewer(scan, round(_VIEWS_A_TURN * turns)), spacing_mm)
+    job = ProjectionJob.prepare(small, _for_coarse(config, spacing_mm, times), where)
+    with devices.seeded(config.seed), torch.no_grad():
+        x = fdk(job.A, job.y, _settings(config), silent)
+    volume = job.finish(x, _quality(job)).volume
+    plane = _plane(volume, view, point_lps_mm)
+    seconds, voxels = time.perf_counter() - started, math.prod(volume.grid.shape)
+    return Preview(plane, None, fine, where, seconds, voxels, max(1, round(spacing_mm / max(fine.spacing_mm))), draft=True)
+
+
+def coarser(scan: ProjectionScan, spacing_mm: float) -> tuple[ProjectionScan, tuple[int, int]]:
+    """Join pixels of the detector until they are as large as voxels of a spacing seem on it; columns of curved ones stay.
+
+    Returns
+    -------
+    scan : ProjectionScan
+        Rows and columns that do not fill a whole pixel at the far ends are left out.
+    times : (rows, columns)
+        How many pixels became one.
+    """
+    wanted = spacing_mm / recommended_spacing_mm(scan.views) * min(scan.views.detector.pitch_mm)
+    row, column = (
+        max(1, min(int(wanted / p), n // 2)) for p, n in zip(scan.views.detector.pitch_mm, scan.views.shape[1:], strict=True)
+    )
+    times = (row, 1 if scan.views.is_curved else column)
+    if times == (1, 1):
+        return scan, times
+    counted = np.ones_like(scan.pixels) if scan.measured is None else scan.measured.astype(np.float32)
+    count = _joined(counted, times)
+    pixels = _joined(np.where(counted > 0, scan.pixels, 0), times) / np.maximum(count, 1)
+    measured = None if scan.measured is None else count > 0
+    return replace(scan, pixels=pixels, views=_joined_views(scan.views, times), measured=measured), times
+
+
+def _fewer(scan: ProjectionScan, most: int) -> ProjectionScan:
+    """Keep evenly spread views."""
+    count = len(scan.views)
+    return scan if count <= most else scan.take(np.unique(np.linspace(0, count - 1, most).round().astype(int)))
+
+
+def _joined(pixels: np.ndarray, times: tuple[int, int]) -> np.ndarray:
+    """Sum pixels in blocks."""
+    (row, column), (views, rows, columns) = times, pixels.shape
+    whole = pixels[:, : rows // row * row, : columns // column * column]
+    joined: np.ndarray = whole.reshape(views, rows // row, row, columns // column, column).sum(axis=(2, 4), dtype=np.float32)
+    return joined
+
+
+def _joined_views(views: ViewGeometry, times: tuple[int, int]) -> ViewGeometry:
+    """Return the geometry of the joined pixels; each lies in the middle of those that it was made of."""
+    detector = views.detector
+    shape = (detector.shape[0] // times[0], detector.shape[1] // times[1])
+    pitch = (detector.pitch_mm[0] * times[0], detector.pitch_mm[1] * times[1])
+    middle = [(n * t - 1) / 2 for n, t in zip(shape, times, strict=True)]
+    down, across = float(detector.row_mm(middle[0])), float(detector.column_mm(middle[1]))
+    centres = views.centres_lps_mm + down * views.v + across * views.u
+    return replace(views, centres_lps_mm=centres, detector=Detector(shape, pitch, detector.curve_radius_mm))
+
+
+def _for_coarse(config: ReconstructionConfig, spacing_mm: float, times: tuple[int, int]) -> ReconstructionConfig:
+    """Return the settings for the coarse scan: its voxels, the axis in its columns, no rings to be found in few views."""
+    corrections: dict[str, Any] = {"rings": "none"}
+    if not isinstance(config.projections.axis, str):
+        corrections["axis"] = (config.projections.axis + 0.5) / times[1] - 0.5
+    return config.model_copy(
+        update={
+            "grid": config.grid.model_copy(update={"spacing_mm": spacing_mm}),
+            "projections": config.projections.model_copy(update=corrections),
+        }
+    )
+
+
+def _settings(config: ReconstructionConfig) -> FdkConfig:
+    settings = FdkConfig.model_validate(dict(config.settings)) if config.method == "fdk" else FdkConfig()
+    return settings.model_copy(update={"passes": 1})
+
+
+def _quality(job: ProjectionJob) -> Quality:
+    """Map what was seen; a draft is not projected again."""
+    from medrecon.quality.assess import Quality
+    from medrecon.quality.view_coverage import view_coverage
+
+    nothing = np.zeros((0, 0, 0), dtype=np.float32)
+    return Quality(math.nan, math.nan, nothing, view_coverage(job.A), math.nan, math.nan, math.nan)
+
+
+def _plane(volume: Volume, view: View, point_lps_mm: ArrayLike) -> Volume:
+    """Cut the plane of a view out of a volume."""
+    axis = axis_of(volume.grid, view)
+    at = int(np.clip(np.round(volume.grid.to_index(point_lps_mm)[axis]), 0, volume.grid.shape[axis] - 1))
+    grid: Grid = part_of(volume.grid, axis, at, at + 1)
+    index = tuple(slice(at, at + 1) if k == axis else slice(None) for k in range(3))
+    seen = None if volume.seen is None else volume.seen[index]
+    return Volume(volume.voxels[index], grid, volume.quantity, seen, volume.source)

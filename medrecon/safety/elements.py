@@ -78,6 +78,8 @@ class Walk:
         As declared; `explicit` is corrected where the first element shows that the declaration is wrong.
     wanted : set of int
         Tags of the top level whose place is remembered in `found`; of a repeated tag the last one counts, as in pydicom.
+    size : int, optional
+        Of the file, where `data` are only its first bytes; walking beyond them raises `struct.error` or goes astray.
 
     Raises
     ------
@@ -85,11 +87,13 @@ class Walk:
         ``DCM-LENGTH``, ``DCM-DEPTH``, ``DCM-LIMIT`` or ``DCM-PARSE``.
     """
 
-    def __init__(self, data: bytes, start: int, encoding: Encoding, wanted: AbstractSet[int], limits: Limits) -> None:
+    def __init__(
+        self, data: bytes, start: int, encoding: Encoding, wanted: AbstractSet[int], limits: Limits, size: int | None = None
+    ) -> None:
         self.found: dict[int, Element] = {}
         self.pixels: tuple[int, Element] | None = None
         self.notes: list[str] = []
-        self.end = len(data)
+        self.end = len(data) if size is None else size
         self._data, self._limits, self._left = data, limits, limits.elements
         self._value_bytes, self._nesting, self._bulk = limits.value_bytes, limits.nesting, 0
         order = "<" if encoding.little else ">"

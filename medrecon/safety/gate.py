@@ -25,6 +25,7 @@ _LONG_META = frozenset((b"OB", b"OW", b"UN", b"SQ", b"UT"))
 _SHORT_META = frozenset((b"UL", b"UI", b"SH", b"AE", b"LO", b"UR", b"ST", b"LT"))
 _OPEN_WITHOUT_WAITING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
 _MOST_META_ELEMENTS = 1000  # the standard knows 20
+_START_BYTES = 1 << 15  # hold nearly every header
 _AGAIN = "Export the file again from where it came from."
 _DEFAULT = Limits()
 
@@ -112,19 +113,12 @@ def load(path: Path, limits: Limits = _DEFAULT) -> bytes:
     DicomError
         ``DCM-LIMIT`` for a file that is too large; nothing of it is read.
     """
-    try:
-        descriptor = os.open(path, _OPEN_WITHOUT_WAITING)
-        try:
-            return _read_regular(descriptor, limits.file_bytes)
-        finally:
-            os.close(descriptor)
-    except FileNotFoundError as error:
-        raise InputError("INP-GONE", "a file is gone since it was listed.", "Run again on a quiet folder.") from error
-    except OSError as error:
-        if error.errno in (errno.EISDIR, errno.ENXIO):  # a folder on Windows, a socket
-            raise _not_a_file() from error
-        name = errno.errorcode.get(error.errno or 0, type(error).__name__)
-        raise InputError("INP-UNREADABLE", f"a file cannot be read ({name}).", "Check its permissions and the disk.") from error
+    return _loaded(path, limits.file_bytes, None)[0]
+
+
+def load_start(path: Path, limits: Limits = _DEFAULT) -> tuple[bytes, int]:
+    """Read the first bytes of a file, as `load` does, and return them with the size of the whole file."""
+    return _loaded(path, limits.file_bytes, _START_BYTES)
 
 
 def gate(data: bytes | memoryview, limits: Limits = _DEFAULT) -> GatedFile | None:
@@ -149,6 +143,24 @@ def gate(data: bytes | memoryview, limits: Limits = _DEFAULT) -> GatedFile | Non
     return _gate_headerless(data, limits)
 
 
+def gate_start(start: bytes, size: int, limits: Limits = _DEFAULT) -> GatedFile | None:
+    """Judge a file of `size` bytes by its first ones, where these settle it; None where the whole file is needed.
+
+    They do where plain pixels begin within them, since the walk ends there. The result is that of `gate` for the whole file,
+    except that its `data` end early.
+    """
+    if start[128:132] != b"DICM":
+        return None
+    try:
+        meta = _read_meta(start, 132)
+        if meta.syntax == DEFLATED or meta.syntax in COMPRESSED:
+            return None
+        gated = _gate_part10(start, meta, (), limits, size)
+    except (DicomError, struct.error):
+        return None  # refused, or not seen far enough: what is wrong is said of the whole file
+    return gated if gated.pixel_offset is not None and gated.pixel_offset <= len(start) else None
+
+
 class _Meta(NamedTuple):
     """The file meta group: where it ends, and the transfer syntax, empty where there is none."""
 
@@ -156,7 +168,7 @@ class _Meta(NamedTuple):
     syntax: str
 
 
-def _gate_part10(data: bytes, meta: _Meta, notes: tuple[str, ...], limits: Limits) -> GatedFile:
+def _gate_part10(data: bytes, meta: _Meta, notes: tuple[str, ...], limits: Limits, size: int | None = None) -> GatedFile:
     syntax, start = meta.syntax, meta.end
     if syntax == DEFLATED:
         prefix = _plain_prefix()
@@ -166,7 +178,7 @@ def _gate_part10(data: bytes, meta: _Meta, notes: tuple[str, ...], limits: Limit
         syntax, notes = _guess_syntax(data, start), (*notes, "no-syntax")
     if start + 8 > len(data):
         raise DicomError("DCM-LENGTH", f"the file ends before its first element: it has {len(data)} bytes.", _AGAIN)
-    walk = Walk(data, start, encoding(syntax), pixel_size.WANTED, limits)
+    walk = Walk(data, start, encoding(syntax), pixel_size.WANTED, limits, size)
     return _judge(data, syntax, walk, notes, limits)
 
 
@@ -259,17 +271,34 @@ def _judge(data: bytes, syntax: str, walk: Walk, notes: tuple[str, ...], limits:
     )
 
 
-def _read_regular(descriptor: int, limit: int) -> bytes:
+def _loaded(path: Path, limit: int, most: int | None) -> tuple[bytes, int]:
+    """Return at most `most` bytes of a file, and its size."""
+    try:
+        descriptor = os.open(path, _OPEN_WITHOUT_WAITING)
+        try:
+            return _read_regular(descriptor, limit, most)
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError as error:
+        raise InputError("INP-GONE", "a file is gone since it was listed.", "Run again on a quiet folder.") from error
+    except OSError as error:
+        if error.errno in (errno.EISDIR, errno.ENXIO):  # a folder on Windows, a socket
+            raise _not_a_file() from error
+        name = errno.errorcode.get(error.errno or 0, type(error).__name__)
+        raise InputError("INP-UNREADABLE", f"a file cannot be read ({name}).", "Check its permissions and the disk.") from error
+
+
+def _read_regular(descriptor: int, limit: int, most: int | None) -> tuple[bytes, int]:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         raise _not_a_file()
     if status.st_size > limit:
         raise _too_large(status.st_size, limit)
-    with os.fdopen(os.dup(descriptor), "rb", buffering=0) as file:
-        data = file.read(status.st_size)
-        while len(data) < status.st_size and (more := file.read(status.st_size - len(data))):
-            data += more  # one call gives at most 2 GiB
-    return data
+    wanted = status.st_size if most is None else min(most, status.st_size)
+    data = os.read(descriptor, wanted)
+    while len(data) < wanted and (more := os.read(descriptor, wanted - len(data))):
+        data += more  # one call gives at most 2 GiB
+    return data, status.st_size if len(data) == wanted else len(data)
 
 
 def _not_a_file() -> InputError:

@@ -10,6 +10,7 @@ import struct
 from typing import NamedTuple
 
 from medrecon.core.errors import DicomError
+from medrecon.core.words import counted
 from medrecon.safety.elements import DOUBLE_PIXEL_DATA, FLOAT_PIXEL_DATA, PIXEL_DATA, UNDEFINED, Element, Fragments, Walk
 from medrecon.safety.limits import Limits
 from medrecon.safety.syntaxes import RLE
@@ -102,12 +103,15 @@ def encapsulated(walk: Walk, size: Size, syntax: str) -> Place:
     if element.length != UNDEFINED or tag != PIXEL_DATA:
         raise DicomError("DCM-PARSE", "the file says that its pixels are compressed, and they are not in fragments.", _AGAIN)
     if size.bits % 8:
-        raise DicomError("DCM-BITS", f"compressed pixels cannot have {size.bits} bit(s) allocated.", _AGAIN)
+        raise DicomError("DCM-BITS", f"compressed pixels cannot have {counted(size.bits, 'bit')} allocated.", _AGAIN)
     fragments = _fragments(walk, element.value)
     count = max(0, fragments.items - 1)  # the first item is the offset table
     if count < size.frames:
         raise DicomError(
-            "DCM-PIXELS", f"{size.frames} frame(s) are announced, and {count} compressed fragment(s) are there.", _AGAIN
+            "DCM-PIXELS",
+            f"{counted(size.frames, 'frame', 'is', 'are')} announced, "
+            f"and {counted(count, 'compressed fragment', 'is', 'are')} there.",
+            _AGAIN,
         )
     expected = size.frames * size.frame_bits // 8
     if syntax == RLE and fragments.total_bytes * _RLE_MOST_GROWTH < expected:
@@ -203,7 +207,9 @@ def _check_bits(size: Size, tag: int, high_bit: int) -> None:
 def _check_size(size: Size, limits: Limits) -> None:
     if size.rows == 0 or size.columns == 0 or size.samples not in (1, 3):
         raise DicomError(
-            "DCM-PIXELS", f"an image of {size.rows} x {size.columns} pixels of {size.samples} sample(s) cannot be.", _AGAIN
+            "DCM-PIXELS",
+            f"an image of {size.rows} x {size.columns} pixels of {counted(size.samples, 'sample')} cannot be.",
+            _AGAIN,
         )
     over = "Raise the limit by its name only if you trust where the file comes from."
     if max(size.rows, size.columns) > limits.side:

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medrecon.core.errors import DicomError
+from medrecon.core.words import counted
 from medrecon.safety.gate import GatedFile
 from medrecon.safety.limits import Limits, refuse_volume
 from medrecon.safety.syntaxes import COMPRESSED
@@ -243,7 +244,7 @@ def _check_answer(line: bytes, job: DecodeJob) -> None:
     if problem == "memory":
         raise DicomError("DCM-LIMIT", f"decoding {where} takes more memory than the child may have.", _AGAIN)
     if problem == "frames":
-        raise DicomError("DCM-PIXELS", f"{where} announces {job.file.frames} frame(s) and holds fewer.", _AGAIN)
+        raise DicomError("DCM-PIXELS", f"{where} announces {counted(job.file.frames, 'frame')} and holds fewer.", _AGAIN)
     raise DicomError("DCM-DECODE", f"the compressed pixels of {where} cannot be decoded.", _AGAIN)
 
 

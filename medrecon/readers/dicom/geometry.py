@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medrecon.core.findings import Finding, Verdict
+from medrecon.core.words import counted
 from medrecon.readers.dicom.headers import Image
 from medrecon.readers.dicom.split import is_regular
 
@@ -161,7 +162,7 @@ def _missing(stack: Stack) -> Finding | None:
     places = [place for gap in gaps for place in gap["missing_depths_mm"]]  # type: ignore[attr-defined]  # a list, by construction
     fact = (
         f"slices {first + 1} and {first + 2} are {steps[first]:.3f} mm apart, the usual step is {usual:.3f} mm: "
-        f"{count} slice(s) are missing, at {_listed(places)} mm along the normal."
+        f"{counted(count, 'slice', 'is', 'are')} missing, at {_listed(places)} mm along the normal."
     )
     numbers = {"missing": count, "usual_mm": round(usual, 4), "gaps": gaps}
     hint = "Export the series again, or pass allow=['missing-slices'] (--allow missing-slices) to infer the hole and mark it."
@@ -227,11 +228,12 @@ def _against_thickness(stack: Stack) -> list[Finding]:
     found = []
     if gap.any():
         size = float((steps - thickness)[gap].max())
-        fact = f"{int(gap.sum())} step(s) exceed the slice thickness, by up to {size:.3f} mm that was not measured."
+        those = counted(int(gap.sum()), "step", "exceeds", "exceed")
+        fact = f"{those} the slice thickness, by up to {size:.3f} mm that was not measured."
         found.append(Finding("DCM-SPACE", Verdict.WARN, fact, {"steps": int(gap.sum()), "largest_mm": round(size, 4)}))
     if over.any():
         size = float((thickness - steps)[over].max())
-        fact = f"slices overlap at {int(over.sum())} step(s), by up to {size:.3f} mm."
+        fact = f"slices overlap at {counted(int(over.sum()), 'step')}, by up to {size:.3f} mm."
         found.append(Finding("DCM-OVERLAP", Verdict.WARN, fact, {"steps": int(over.sum()), "largest_mm": round(size, 4)}))
     return found
 

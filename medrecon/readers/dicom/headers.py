@@ -18,9 +18,10 @@ from pydicom import Dataset
 from medrecon.core.errors import DicomError
 from medrecon.core.findings import Finding, Verdict
 from medrecon.core.reading import ListedFile, ReadOptions, Skipped
+from medrecon.core.words import counted
 from medrecon.readers.dicom import mosaic, traits
 from medrecon.readers.dicom.repeated import Repeated
-from medrecon.readers.dicom.tags import Tags, flatten, items_of, parse, shown
+from medrecon.readers.dicom.tags import Tags, flatten, items_of, shown
 from medrecon.safety.gate import GatedFile
 
 #: Objects whose pixels are no picture of a plane in the patient, unless they say where they stand.
@@ -172,8 +173,7 @@ def contents_of(
     DicomError
         ``DCM-PARSE`` where not even the series of the file can be told.
     """
-    header = parse(gated, listed.number)
-    tags = Tags(header, listed.number)
+    tags = repeated.headers.tags(gated, listed.number)
     sop_class = tags.text_of("SOPClassUID")
     reason = _no_picture(gated, sop_class, tags)
     if reason:
@@ -182,7 +182,7 @@ def contents_of(
     elements = repeated.kept(tags.elements, _is_inheritable)
     known = Contents(file, repeated.once(series_key, tags), tags.integer_of("SeriesNumber"), elements=elements)
     try:
-        images = _images(file, header, tags, options, repeated)
+        images = _images(file, tags, options, repeated)
     except DicomError as error:
         return replace(
             known, findings=(Finding(error.code, Verdict.REFUSED, error.fact, {"file": listed.number}, hint=error.hint),)
@@ -239,9 +239,9 @@ def _word(text: str) -> str:
     return text if len(text) <= 16 and text.isascii() and text.isalnum() and text.isupper() else ""
 
 
-def _images(file: StoredFile, header: Dataset, tags: Tags, options: ReadOptions, repeated: Repeated) -> tuple[Image, ...]:
-    if "PerFrameFunctionalGroupsSequence" in header:
-        return tuple(_image(file, frame, one, options, repeated) for frame, one in enumerate(_frame_tags(file, header)))
+def _images(file: StoredFile, tags: Tags, options: ReadOptions, repeated: Repeated) -> tuple[Image, ...]:
+    if "PerFrameFunctionalGroupsSequence" in tags:
+        return tuple(_image(file, frame, one, options, repeated) for frame, one in enumerate(_frame_tags(file, tags.values)))
     if file.layout.frames > 1:
         raise DicomError(
             "DCM-TAG",
@@ -396,7 +396,9 @@ def _notes(file: StoredFile, tags: Tags, options: ReadOptions) -> list[Finding]:
         fact = f"file {file.number}: {named} cannot be understood and counts as absent."
         notes.append(Finding("DCM-PARSE", Verdict.WARN, fact, {"file": file.number}))
     if file.layout.tail_bytes:
-        fact = f"file {file.number}: {file.layout.tail_bytes} byte(s) after the announced pixels were dropped."
+        fact = (
+            f"file {file.number}: {counted(file.layout.tail_bytes, 'byte', 'was', 'were')} dropped behind the announced pixels."
+        )
         notes.append(Finding("DCM-PIXELS", Verdict.OK, fact, {"file": file.number, "tail_bytes": file.layout.tail_bytes}))
     if options.spacing_mm and not any(name in tags for name in ("PixelSpacing", "PerFrameFunctionalGroupsSequence")):
         fact = f"pixel spacing {options.spacing_mm[1]:g} x {options.spacing_mm[2]:g} mm is the caller's; the header has none."

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from medrecon.core.errors import DicomError
+from medrecon.core.words import counted
 from medrecon.readers.dicom.tags import Tags
 
 _MOST_TAGS, _MOST_ITEMS = 1000, 1000
@@ -43,7 +44,7 @@ def tiles(tags: Tags, shape: tuple[int, int]) -> tuple[Tile, ...]:
     side = math.ceil(math.sqrt(count))
     rows, columns = shape[0] // side, shape[1] // side
     if count < 1 or (rows * side, columns * side) != shape or min(rows, columns) < 1:
-        raise _refused(tags, f"{count} tile(s) do not fit a picture of {shape[0]} x {shape[1]}")
+        raise _refused(tags, f"{counted(count, 'tile', 'does', 'do')} not fit a picture of {shape[0]} x {shape[1]}")
     step = tags.need_floats("SpacingBetweenSlices", 1)[0] if count > 1 else 0.0
     step = math.copysign(step, _side(tags, csa))
     return tuple(Tile((k // side * rows, k % side * columns), (rows, columns), k * step) for k in range(count))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar
 
+from medrecon.readers.dicom.alike import AlikeHeaders
 from medrecon.readers.dicom.tags import Looked, Tags
 
 Answer = TypeVar("Answer")
@@ -18,6 +19,7 @@ class Repeated:
     """The answers for the file before, and the header values of all files, each kept once."""
 
     def __init__(self) -> None:
+        self.headers = AlikeHeaders()
         self._answers: dict[Callable[[Tags], Any], tuple[Looked, Any]] = {}
         self._before: Mapping[int, Any] = {}
         self._pool: dict[Hashable, Any] = {}
@@ -31,7 +33,7 @@ class Repeated:
         if known is not None and tags.shows(known[0]):
             answer: Answer = known[1]
             return answer
-        watched = Tags(tags.values, tags.number)
+        watched = Tags(tags.values, tags.number, tags.elements)
         answer = question(watched)
         if watched.odd:
             tags.odd |= watched.odd
@@ -44,7 +46,7 @@ class Repeated:
         before, kept = self._before, {}
         for tag, element in elements.items():
             same = before.get(tag)
-            if same is not None and same.VR == element.VR and same.value == element.value:
+            if same is element or (same is not None and same.VR == element.VR and same.value == element.value):
                 kept[tag] = same
             elif is_wanted(tag, element):
                 kept[tag] = self._shared(tag, element)

@@ -15,6 +15,7 @@ from medrecon.core.findings import Finding, Verdict
 from medrecon.core.profile import SliceProfile
 from medrecon.core.reading import ListedFile, ReadOptions, SeriesInfo, Skipped
 from medrecon.core.volume import Quantity
+from medrecon.core.words import counted
 from medrecon.readers.dicom import geometry
 from medrecon.readers.dicom.copies import fingerprints, without_doubles
 from medrecon.readers.dicom.headers import Contents, Image, StoredFile, contents_of
@@ -134,11 +135,14 @@ def _look_at(file: ListedFile, options: ReadOptions, limits: Limits, repeated: R
     """Take what is needed from one file; whatever is wrong with it stays its own."""
     data = b""
     try:
-        data = gate.load(file.path, limits)
-        gated = gate.gate(data, limits)
+        data, size = gate.load_start(file.path, limits)
+        gated = gate.gate_start(data, size, limits)
+        if gated is None:
+            data = data if len(data) == size else gate.load(file.path, limits)
+            gated, size = gate.gate(data, limits), len(data)
         if gated is None:
             return Skipped(file.number, "other data", "DCM-OTHER")
-        return contents_of(gated, file, len(data), options, repeated)
+        return contents_of(gated, file, size, options, repeated)
     except MedreconError as error:
         seen = _OWN_SERIES.search(data, 0, _SEARCHED_BYTES)
         return Damaged(file.number, error.code, error.fact, error.hint, seen.group(1) if seen else b"")
@@ -170,7 +174,7 @@ def _of_images(part: Part, firsts: Sequence[Image]) -> list[Finding]:
     if crowded:
         numbers = [image.file.number for image in part.slices[crowded[0] - 1]]
         fact = (
-            f"{len(crowded)} position(s) have several different images that nothing tells apart; "
+            f"{counted(len(crowded), 'position', 'has', 'have')} several different images that nothing tells apart; "
             f"slice {crowded[0]} is in files {', '.join(map(str, numbers[:8]))}."
         )
         hint = "Choose one of them, or pass allow=['duplicates'] (--allow duplicates) to average them."
@@ -202,7 +206,7 @@ def _assumed(stack: geometry.Stack, plan: Plan) -> list[Finding]:
         return []
     assumed, count = float(plan.thickness_mm[unknown][0]), int(unknown.sum())
     source = "the usual step between slices" if unknown.all() else "that of the other slices"
-    fact = f"{count} slice(s) have no thickness; {assumed:.3f} mm is assumed, {source}."
+    fact = f"{counted(count, 'slice', 'has', 'have')} no thickness; {assumed:.3f} mm is assumed, {source}."
     hint = "Pass thickness_mm (--thickness) where you know it."
     return [Finding("DCM-THICKNESS", Verdict.WARN, fact, {"slices": count, "assumed_mm": round(assumed, 4)}, hint=hint)]
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medrecon.core.findings import Finding, Verdict
+from medrecon.core.words import counted
 from medrecon.readers.dicom.headers import Contents, Image, SeriesKey
 
 Float64 = NDArray[np.float64]
@@ -301,7 +302,8 @@ def _without_copies(group: _Group, fingerprints: Fingerprints) -> _Group:
         return group
     kept, copied = (image.file.number for image in twins[0])
     fact = (
-        f"{len(twins)} image(s) repeat another one at their position (file {copied} is like file {kept}); one of each was kept."
+        f"{counted(len(twins), 'image', 'repeats', 'repeat')} another one at the same position "
+        f"(file {copied} is like file {kept}); one of each was kept."
     )
     found = Finding("DCM-DUP", Verdict.WARN, fact, {"copies": len(twins), "files": [kept, copied]})
     copies = tuple(copy for _, copy in twins)

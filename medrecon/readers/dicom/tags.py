@@ -22,8 +22,9 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset
 
 from medrecon.core.errors import DicomError
+from medrecon.core.words import counted
 from medrecon.safety.gate import GatedFile
-from medrecon.safety.syntaxes import COMPRESSED, EXPLICIT_LITTLE
+from medrecon.safety.syntaxes import COMPRESSED, EXPLICIT_LITTLE, IMPLICIT_LITTLE
 
 #: What pydicom raises on damaged files, measured on hundreds of them.
 LIBRARY_ERRORS = (
@@ -71,20 +72,38 @@ def parse(gated: GatedFile, number: int) -> Dataset:
     DicomError
         ``DCM-PARSE`` with the file's number.
     """
-    stream = io.BytesIO(gated.header)
+    stream, explicit = io.BytesIO(gated.header), is_explicit(gated)
     try:
-        if gated.transfer_syntax_uid in _EXPLICIT and not _ODD_START & set(gated.notes):
-            stream.seek(_after_meta(gated.data))
-            return read_dataset(stream, is_implicit_VR=False, is_little_endian=True)  # half the time of dcmread
-        return dcmread(stream, force=True)
+        if explicit is None:
+            return dcmread(stream, force=True)
+        stream.seek(data_set_start(gated.data))
+        return read_dataset(stream, is_implicit_VR=not explicit, is_little_endian=True)  # half the time of dcmread
     except LIBRARY_ERRORS as error:
         raise DicomError("DCM-PARSE", f"file {number} cannot be parsed ({type(error).__name__}).", _AGAIN) from error
+
+
+def is_explicit(gated: GatedFile) -> bool | None:
+    """Whether a file writes value representations down; None where that, or where the data set begins, is not plain to see."""
+    if _ODD_START & set(gated.notes):
+        return None
+    return True if gated.transfer_syntax_uid in _EXPLICIT else False if gated.transfer_syntax_uid == IMPLICIT_LITTLE else None
+
+
+def data_set_start(data: bytes) -> int:
+    """Return where the data set begins: behind the elements of group 0002, whose form the gate has checked."""
+    at = 132
+    while data[at : at + 2] == b"\x02\x00":
+        long = data[at + 4 : at + 6] in _LONG_META
+        at += (
+            12 + int.from_bytes(data[at + 8 : at + 12], "little") if long else 8 + int.from_bytes(data[at + 6 : at + 8], "little")
+        )
+    return at
 
 
 class Looked(NamedTuple):
     """What was seen of a header: elements by tag, None where there was none, and the private blocks if they mattered."""
 
-    values: Mapping[int, object]
+    elements: Mapping[int, Any]
     creators: Mapping[tuple[int, str], int] | None
 
 
@@ -97,13 +116,17 @@ class Tags:
         Where to look; see `flatten` for images in several data sets. `elements` holds them by tag, as raw as they were read.
     number : int
         The file's number, for messages.
+    elements : mapping, optional
+        The elements of `values` by number, where they are known already.
     """
 
-    def __init__(self, values: Dataset, number: int) -> None:
+    def __init__(self, values: Dataset, number: int, elements: Mapping[int, Any] | None = None) -> None:
         self.values = values
         self.number = number
         self.odd: set[str] = set()
-        self.elements: Mapping[int, Any] = {int(tag): element for tag, element in values.items()}  # pydicom's tags compare slowly
+        if elements is None:
+            elements = {int(tag): element for tag, element in values.items()}  # pydicom's tags compare slowly
+        self.elements = elements
         self._creators: Mapping[tuple[int, str], int] | None = None
         self._asked: set[int] = set()
 
@@ -112,13 +135,15 @@ class Tags:
 
     def looked(self) -> Looked:
         """Return what was looked at so far, and what stood there."""
-        return Looked({tag: _raw(self.elements.get(tag)) for tag in self._asked}, self._creators)
+        return Looked({tag: self.elements.get(tag) for tag in self._asked}, self._creators)
 
     def shows(self, looked: Looked) -> bool:
         """Whether somebody who looked at the same would see the same."""
         elements = self.elements
-        if any(_raw(elements.get(tag)) != value for tag, value in looked.values.items()):
-            return False
+        for tag, seen in looked.elements.items():
+            here = elements.get(tag)
+            if here is not seen and _raw(here) != _raw(seen):
+                return False
         return looked.creators is None or looked.creators == self._private()
 
     def need_floats(self, keyword: str, count: int) -> tuple[float, ...]:
@@ -134,7 +159,7 @@ class Tags:
         if not numbers:
             return None
         if len(numbers) != count or not all(math.isfinite(number) for number in numbers):
-            fact = f"{shown(keyword)} in file {self.number} does not hold {count} finite number(s)."
+            fact = f"{shown(keyword)} in file {self.number} does not hold {counted(count, 'finite number')}."
             raise DicomError("DCM-TAG", fact, _AGAIN)
         return numbers
 
@@ -261,17 +286,6 @@ def shown(keyword: str) -> str:
 
 
 _AGAIN = "Export the series again from its archive."
-
-
-def _after_meta(data: bytes) -> int:
-    """Return where the data set begins: behind the elements of group 0002, whose form the gate has checked."""
-    at = 132
-    while data[at : at + 2] == b"\x02\x00":
-        long = data[at + 4 : at + 6] in _LONG_META
-        at += (
-            12 + int.from_bytes(data[at + 8 : at + 12], "little") if long else 8 + int.from_bytes(data[at + 6 : at + 8], "little")
-        )
-    return at
 
 
 def _raw(element: Any) -> object:  # noqa: ANN401 (raw and converted elements of pydicom)

@@ -34,6 +34,10 @@ def real_values(stored: NDArray[Any], image: Image, out: NDArray[np.float32]) ->
         stored = _inverted(stored, image)
     exact = np.float32 if stored.dtype.itemsize <= 2 else np.float64  # float32 holds 16-bit integers exactly
     slope, intercept = image.scaling.slope, image.scaling.intercept
+    if slope == 1 and exact is np.float32:
+        np.copyto(out, stored)  # and then in place: two passes of plain loops take less than one that casts as it adds
+        np.add(out, exact(intercept), out=out)
+        return
     if slope == 1:
         np.add(stored, exact(intercept), out=out, dtype=exact, casting="unsafe")
         return

@@ -13,9 +13,12 @@ if TYPE_CHECKING:
     from medrecon.config import ReconstructionConfig, load_config
     from medrecon.core.errors import MedreconError
     from medrecon.core.grid import Grid
+    from medrecon.core.hounsfield import HounsfieldCalibration
     from medrecon.core.mesh import Surface
+    from medrecon.core.projections import ProjectionScan
     from medrecon.core.reading import SeriesInfo
     from medrecon.core.scans import SlicePoses, SliceScan
+    from medrecon.core.views import ViewGeometry
     from medrecon.core.volume import Quantity, Volume
     from medrecon.pipeline import reconstruct
     from medrecon.readers import find, read
@@ -25,7 +28,9 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Grid": "medrecon.core.grid",
+    "HounsfieldCalibration": "medrecon.core.hounsfield",
     "MedreconError": "medrecon.core.errors",
+    "ProjectionScan": "medrecon.core.projections",
     "Quantity": "medrecon.core.volume",
     "ReconstructionConfig": "medrecon.config",
     "Result": "medrecon.result",
@@ -33,6 +38,7 @@ _HOME = {
     "SlicePoses": "medrecon.core.scans",
     "SliceScan": "medrecon.core.scans",
     "Surface": "medrecon.core.mesh",
+    "ViewGeometry": "medrecon.core.views",
     "Volume": "medrecon.core.volume",
     "find": "medrecon.readers",
     "load_config": "medrecon.config",
@@ -42,7 +48,9 @@ _HOME = {
 
 __all__ = [
     "Grid",
+    "HounsfieldCalibration",
     "MedreconError",
+    "ProjectionScan",
     "Quantity",
     "ReconstructionConfig",
     "Result",
@@ -50,6 +58,7 @@ __all__ = [
     "SlicePoses",
     "SliceScan",
     "Surface",
+    "ViewGeometry",
     "Volume",
     "__version__",
     "find",

@@ -1,43 +1,107 @@
 """A recurrent inference machine: descends towards the truth as it has learned to, asking the forward model at every step.
 
-x_(t+1) = x_t + f(x_t, A* (A x_t - y), guide, h_t), f with two gated recurrent units. A is an input and no part of the
-weights, so that one set of weights serves every slice thickness, gap and profile. After Putzky and Welling 2017,
-arXiv:1706.04008, and Lonning et al. 2019, Medical Image Analysis 53, 64.
+x_(t+1) = x_t + f(x_t, A* (A x_t - y), h_t), f with two gated recurrent units. A is an input and no part of the weights, so
+that one set of weights serves every slice thickness, gap and profile. After Putzky and Welling 2017, arXiv:1706.04008, and
+Lonning et al. 2019, Medical Image Analysis 53, 64.
 
-Depth is the first axis of a volume. In the plane, blocks of pixels become channels: most of the work is done at a
-quarter of the places, where the field of view is wider and a processor's matrix units are full.
+The work is done at the places of the slices, of which there are far fewer than voxels: what the volume holds between one
+slice and the next is looked at, and painted, through a few smooth functions of the depth. See `SliceFrame`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Annotated, Self
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medrecon.core.grid import Float64
 from medrecon.core.settings import Config
 
-#: Maps volumes (batch, 1, depth, rows, columns) to A* (A x - y) of each, over the energy of one row of A.
-Misfit = Callable[[Tensor], Tensor]
-
-
-_FINE = 8.0  # differences between views of one volume are that much smaller than the volume
+GUIDES = 3
+_FINE = 4.0  # differences between views of one volume are that much smaller than the volume
+_STROKE = 0.03  # what is missing is small beside the volume; without it the first steps of training overshoot
+_SMALL = 0.03  # first weights of what is added to a shortcut
 
 
 class RecurrentInferenceConfig(Config):
     """Shape of a `RecurrentInference`."""
 
-    channels: Annotated[int, Field(ge=4, le=256, description="features at every place")] = 32
-    steps: Annotated[int, Field(ge=1, le=32, description="times that the forward model is asked")] = 4
-    guides: Annotated[int, Field(ge=0, le=16, description="channels that say where the slices lie")] = 4
-    block: Annotated[int, Field(ge=1, le=4, description="pixels in the plane, each way, that become channels")] = 2
+    channels: Annotated[int, Field(ge=4, le=256, description="features at every place")] = 40
+    steps: Annotated[int, Field(ge=1, le=32, description="times that the forward model is asked")] = 3
+    functions: Annotated[int, Field(ge=2, le=32, description="of the depth, between a slice and the next")] = 8
+    blocks: Annotated[int, Field(ge=1, le=16, description="residual blocks between the two recurrent units")] = 2
+
+
+@dataclass(frozen=True, eq=False)
+class SliceFrame:
+    """How one stack of n parallel slices stands in a volume of `depth` planes; all that a network is told of A.
+
+    A volume near a known one is that volume plus `paints` times strokes, (n * functions) values for every pixel. Seen from
+    the slices, everything that happens to it then happens to the strokes, and no volume is needed in between.
+
+    Parameters
+    ----------
+    weights : (n, depth) Tensor
+        A along the depth; rows add up to 1.
+    looks : (n * functions, depth) Tensor
+        Samples of a volume at evenly spaced depths around every slice.
+    paints : (depth, n * functions) Tensor
+        Cosines of the depth around every slice, each plane painted by its nearest slice.
+    guide : (3,) Tensor
+        Thickness over distance, distance and thickness over four planes, as logarithms.
+    """
+
+    weights: Tensor
+    looks: Tensor
+    paints: Tensor
+    guide: Tensor
+
+    @classmethod
+    def of(cls, weights: Float64, depths: Float64, thickness: float, functions: int) -> Self:
+        """Build the frame of slices at rising `depths`, in planes, `thickness` planes thick."""
+        planes = weights.shape[1]
+        steps = _steps(depths)
+        offsets = (np.arange(functions) + 0.5) / functions - 0.5
+        places = np.clip(depths[:, None] + offsets * steps[:, None], 0, planes - 1).reshape(-1)
+        looks = np.maximum(0, 1 - np.abs(places[:, None] - np.arange(planes)))
+        step = float(np.median(steps))
+        guide = np.log([thickness / step, step / 4, thickness / 4])
+        arrays = weights, looks, _paints(depths, steps, planes, functions), guide
+        return cls(*(torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)) for array in arrays))
+
+    def to(self, device: torch.device) -> Self:
+        """Return the frame on a device."""
+        return type(self)(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+    def seen(self, volume: Tensor, images: Tensor) -> Tensor:
+        """Return what the network is given, (1 + 1 + functions, n, rows, columns).
+
+        That are the slices, by how much the volume misses them, and the volume around them beside the slices themselves.
+        """
+        flat, n = volume.flatten(1), len(images)
+        missed = (self.weights @ flat).reshape(images.shape) - images
+        around = (self.looks @ flat).reshape(n, -1, *images.shape[1:]) - images[:, None]
+        return torch.cat([images[None], missed[None], around.transpose(0, 1)])
+
+    def painted(self, volume: Tensor, strokes: Tensor) -> Tensor:
+        """Return a volume (depth, rows, columns) with strokes (functions, n, rows, columns) laid over it."""
+        return volume + (self.paints @ _by_slice(strokes)).reshape(volume.shape)
+
+    @cached_property
+    def meetings(self) -> tuple[Tensor, Tensor, Tensor]:
+        """How strokes meet looks, strokes meet A, and what A misses meets looks; the last over the energy of a row of A."""
+        energy = self.weights.square().sum(dim=1).mean()
+        return self.looks @ self.paints, self.weights @ self.paints, self.looks @ self.weights.T / energy
 
 
 class RecurrentInference(nn.Module):
-    """Unrolled, learned descent on a volume that measured slices look at.
+    """Unrolled, learned descent on a volume that thick slices look at.
 
     Parameters
     ----------
@@ -47,55 +111,74 @@ class RecurrentInference(nn.Module):
     def __init__(self, config: RecurrentInferenceConfig) -> None:
         super().__init__()
         self.config = config
-        own = config.block**2
-        self.look = nn.Conv3d(3 * own + config.guides, config.channels, 3, padding=1)
-        self.near = GatedUnit(config.channels)
-        self.mix = nn.Conv3d(config.channels, config.channels, 3, padding=1)
-        self.mix_again = nn.Conv3d(config.channels, config.channels, 3, padding=1)
-        self.far = GatedUnit(config.channels)
-        self.change = nn.Conv3d(config.channels, own, 3, padding=1)
-        for layer in (self.look, self.mix, self.mix_again):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        width = config.channels
+        self.look = nn.Conv3d(2 * config.functions + 1 + GUIDES, width, 3, padding=1)
+        self.near = GatedUnit(width)
+        self.blocks = nn.ModuleList(Block(width) for _ in range(config.blocks))
+        self.far = GatedUnit(width)
+        self.change = nn.Conv3d(2 * width, config.functions, 3, padding=1)
+        nn.init.kaiming_normal_(self.look.weight, nonlinearity="relu")
         nn.init.zeros_(self.change.weight)
         nn.init.zeros_(self.change.bias)  # type: ignore[arg-type]  # torch types a bias as optional
 
-    def forward(self, start: Tensor, misfit: Misfit, guide: Tensor, steps: int | None = None) -> list[Tensor]:
-        """Return the volume after every step.
+    def forward(self, seen: Tensor, frames: list[SliceFrame], steps: int | None = None) -> list[Tensor]:
+        """Return, after every step, the strokes that change the volume; see `SliceFrame.painted`.
 
         Parameters
         ----------
-        start : (batch, 2, depth, rows, columns) Tensor
-            What a classical method made of the slices, and a second view of it; the first is what is improved.
-        misfit : callable
-        guide : (batch, guides, depth, rows, columns) Tensor
-            Rows and columns may be 1 where all pixels of a plane share the values.
+        seen : (batch, 2 + functions, n, rows, columns) Tensor
+            As `SliceFrame.seen` gives it, for slices of about 0 to 1.
+        frames : list of SliceFrame
+            One for each entry of the batch.
         steps : int, optional
             Instead of the configured number.
 
         Returns
         -------
-        list of (batch, 1, depth, rows, columns) Tensor, float32
+        list of (batch, functions, n, rows, columns) Tensor, float32
         """
-        x = start[:, :1].float()
-        places = (x.shape[2], -(-x.shape[3] // self.config.block), -(-x.shape[4] // self.config.block))
-        guides = _per_block(guide, self.config.block).expand(-1, -1, *places).to(start.dtype)
-        fixed = guides.contiguous(memory_format=torch.channels_last_3d)
-        near = far = fixed.new_zeros(len(start), self.config.channels, *places).to(memory_format=torch.channels_last_3d)
-        volumes = []
+        seen, dtype, places = seen.float(), self._arithmetic(seen.device.type), seen.shape[2:]
+        guides = torch.stack([frame.guide for frame in frames])[:, :, None, None, None].expand(-1, -1, *places)
+        fixed = torch.cat([seen[:, :1], guides], dim=1)
+        strokes = seen.new_zeros(len(seen), self.config.functions, *places)
+        near = far = _last(seen.new_zeros(len(seen), self.config.channels, *places, dtype=dtype))
+        made = []
         for _ in range(steps or self.config.steps):
-            news = x, _FINE * misfit(x), _FINE * (start[:, 1:] - x)
-            seen = [_to_blocks(values.to(start.dtype), self.config.block) for values in news]
-            change, near, far = self.step(torch.cat([*seen, fixed], dim=1), near, far)
-            x = x + _from_blocks(change.float(), self.config.block)[..., : x.shape[-2], : x.shape[-1]]
-            volumes.append(x)
-        return volumes
+            with torch.autocast(seen.device.type, enabled=False):
+                views = torch.stack([_view(*parts) for parts in zip(frames, seen, strokes, strict=True)])
+            change, near, far = self.step(_last(torch.cat([_FINE * views, fixed], dim=1).to(dtype)), near, far)
+            strokes = strokes + _STROKE * change.float()
+            made.append(strokes)
+        return made
 
     def step(self, seen: Tensor, near: Tensor, far: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the change in blocks and the two states after it."""
+        """Return the change of the strokes, and the two states after it."""
         near = self.near(functional.relu(self.look(seen)), near)
-        mixed = functional.relu(self.mix(near))
-        far = self.far(functional.relu(self.mix_again(mixed)) + mixed, far)
-        return self.change(far), near, far
+        features = near
+        for block in self.blocks:
+            features = block(features)
+        far = self.far(features, far)
+        return self.change(torch.cat([features, far], dim=1)), near, far
+
+    def _arithmetic(self, device: str) -> torch.dtype:
+        """Return the type in which the work is done, states included: autocast alone would keep those in float32."""
+        return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.look.weight.dtype
+
+
+class Block(nn.Module):
+    """Two convolutions beside a shortcut (He et al. 2016), one across slices and rows, one across slices and columns."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv3d(channels, channels, (3, 3, 1), padding=(1, 1, 0))
+        self.second = nn.Conv3d(channels, channels, (3, 1, 3), padding=(1, 0, 1))
+        nn.init.kaiming_normal_(self.first.weight, nonlinearity="relu")
+        nn.init.normal_(self.second.weight, std=_SMALL / channels**0.5)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return features (batch, channels, n, rows, columns), changed."""
+        changed: Tensor = features + self.second(functional.relu(self.first(features)))
+        return changed
 
 
 class GatedUnit(nn.Module):
@@ -108,29 +191,45 @@ class GatedUnit(nn.Module):
         nn.init.xavier_normal_(self.candidate.weight, gain=nn.init.calculate_gain("tanh"))
 
     def forward(self, new: Tensor, state: Tensor) -> Tensor:
-        """Return the state after it has seen something new; both (batch, channels, depth, rows, columns)."""
+        """Return the state after it has seen something new; both (batch, channels, n, rows, columns)."""
         update, reset = torch.sigmoid(self.gates(torch.cat([new, state], dim=1))).chunk(2, dim=1)
         candidate = torch.tanh(self.candidate(torch.cat([new, reset * state], dim=1)))
         return torch.lerp(state, candidate, update)
 
 
-def _to_blocks(volume: Tensor, block: int) -> Tensor:
-    """Turn (batch, 1, depth, rows, columns) into (batch, block^2, depth, rows / block, columns / block), ends repeated."""
-    batch, _, depth, rows, columns = volume.shape
-    more_rows, more_columns = -rows % block, -columns % block
-    if more_rows or more_columns:
-        volume = functional.pad(volume, (0, more_columns, 0, more_rows, 0, 0), mode="replicate")
-    planes = functional.pixel_unshuffle(volume.reshape(batch * depth, 1, rows + more_rows, columns + more_columns), block)
-    blocks = planes.reshape(batch, depth, *planes.shape[1:]).transpose(1, 2)
-    return blocks.contiguous(memory_format=torch.channels_last_3d)
+def _view(frame: SliceFrame, seen: Tensor, strokes: Tensor) -> Tensor:
+    """Return x and A* (A x - y) around every slice, (2 * functions, n, rows, columns), x being what was seen plus strokes."""
+    stroke_look, stroke_slice, back = frame.meetings
+    flat, n = _by_slice(strokes), seen.shape[1]
+    missed = seen[1].flatten(1) + stroke_slice @ flat
+    around = (stroke_look @ flat).reshape(n, -1, *seen.shape[2:]).transpose(0, 1) + seen[2:]
+    wrong = (back @ missed).reshape(n, -1, *seen.shape[2:]).transpose(0, 1)
+    return torch.cat([around, wrong])
 
 
-def _from_blocks(blocks: Tensor, block: int) -> Tensor:
-    batch, own, depth, rows, columns = blocks.shape
-    planes = functional.pixel_shuffle(blocks.transpose(1, 2).reshape(batch * depth, own, rows, columns), block)
-    return planes.reshape(batch, 1, depth, rows * block, columns * block)
+def _by_slice(strokes: Tensor) -> Tensor:
+    """Lay strokes (functions, n, rows, columns) out as (n * functions, rows * columns)."""
+    return strokes.transpose(0, 1).flatten(2).flatten(0, 1)
 
 
-def _per_block(guide: Tensor, block: int) -> Tensor:
-    """Take the guide at the first pixel of every block."""
-    return guide if guide.shape[-1] == 1 and guide.shape[-2] == 1 else guide[..., ::block, ::block]
+def _last(features: Tensor) -> Tensor:
+    return features.contiguous(memory_format=torch.channels_last_3d)
+
+
+def _steps(depths: Float64) -> Float64:
+    """Return how far each slice's surroundings reach: the mean distance to its neighbours."""
+    if len(depths) == 1:
+        return np.ones(1)
+    gaps = np.diff(depths)
+    steps: Float64 = (np.concatenate([gaps[:1], gaps]) + np.concatenate([gaps, gaps[-1:]])) / 2
+    return steps
+
+
+def _paints(depths: Float64, steps: Float64, planes: int, functions: int) -> Float64:
+    """Return cosines of the depth around every slice, for the planes that are nearest to it; at the ends they are held."""
+    plane = np.arange(planes)
+    nearest = np.abs(plane[:, None] - depths).argmin(axis=1)
+    offset = np.clip((plane - depths[nearest]) / steps[nearest], -1, 1)
+    paints = np.zeros((planes, len(depths), functions))
+    paints[plane, nearest] = np.cos(np.pi * np.arange(functions) * (offset[:, None] + 0.5))
+    return paints.reshape(planes, -1)

@@ -66,14 +66,14 @@ def random_volume(rng: np.random.Generator, shape: Shape, spacing_mm: float, bra
     shape : (slices, rows, columns)
     spacing_mm : float
     brains : sequence of LabelMap
-        Where there are any, six of ten volumes are cut from one of them.
+        Where there are any, eight of ten volumes are cut from one of them.
 
     Returns
     -------
     (slices, rows, columns) float32 Tensor
     """
-    from_brain = bool(brains) and rng.random() < 0.6
-    volume = _head(rng, shape, spacing_mm, brains[rng.integers(len(brains))]) if from_brain else _shapes(rng, shape)
+    from_brain = bool(brains) and rng.random() < 0.8
+    volume = _head(rng, shape, spacing_mm, brains[int(rng.integers(len(brains)))]) if from_brain else _shapes(rng, shape)
     volume = _blurred(volume, rng.uniform(0.25, 0.65))
     if rng.random() < 0.6:
         volume = volume * torch.exp(rng.uniform(0, 0.25) * _smooth_noise(rng, shape, max(shape) / 2))
@@ -129,7 +129,7 @@ def _shapes(rng: np.random.Generator, shape: Shape) -> Tensor:
     """Draw blobs and sheets of random brightness over one another, sharp or soft."""
     volume = torch.full(shape, float(rng.uniform(0, 0.6)))
     for _ in range(rng.integers(3, 12)):
-        field = _smooth_noise(rng, shape, float(np.exp(rng.uniform(np.log(2.5), np.log(24)))))
+        field = _smooth_noise(rng, shape, float(np.exp(rng.uniform(np.log(4), np.log(30)))))
         sheet = rng.random() < 0.35
         field = rng.uniform(0.05, 0.4) - field.abs() if sheet else field - rng.uniform(-0.5, 1.5)
         share = torch.sigmoid(field / rng.uniform(0.02, 0.25))

@@ -28,6 +28,7 @@ from benchmarks._report import parser, show
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAD = ROOT / "sample_data" / "ct_head_tilted" / "dicom"
+CONE_BEAM = ROOT / "sample_data" / "cone_beam_head"
 #: What is measured, and the most it may be: seconds, milliseconds or MB, as the name says.
 BUDGETS = {
     "panel visible after the click, s": 1.5,
@@ -35,6 +36,7 @@ BUDGETS = {
     "first preview after step 2 opened, s": 2.0,
     "next preview after a plane was moved, s": 2.0,
     "oblique preview (patient axes), s": 2.0,
+    "preview of projections, s": 2.0,
     "window still while a run was going, ms": 100.0,
     "window still while the result was shown, ms": None,
     "child gone after Cancel, s": 2.0,
@@ -42,6 +44,7 @@ BUDGETS = {
 }
 OPENED = 3
 RUNS = 10
+SETTLED_MS = 500
 
 
 def main() -> None:
@@ -136,7 +139,7 @@ def shown(folder: Path) -> dict[str, tuple[float, ...]]:
 
 
 def previews(_: Path) -> dict[str, tuple[float, ...]]:
-    """Measure previews: the first one with the child still loading torch, one after the plane moved, one on oblique axes."""
+    """Measure previews: the first one, one after the plane moved, one on oblique axes, and one of projections."""
     from medrecon_napari.model.steps import Step
 
     driver = opened_panel()[0]
@@ -159,17 +162,22 @@ def previews(_: Path) -> dict[str, tuple[float, ...]]:
     turn()
     driver.until(lambda: not driver.bench.previews.is_busy, "the first oblique one, which loads what it needs")
     oblique = until_shown(lambda: box.look("axial"))
+    driver.panel.open_step(Step.LOAD)
+    driver.load(CONE_BEAM)
+    driver.until(lambda: driver.bench.previews.is_ready, "the child for projections")
+    coarse = until_shown(lambda: driver.panel.open_step(Step.RECONSTRUCT))
     driver.panel.home.close()
     return {
         "first preview after step 2 opened, s": first,
         "next preview after a plane was moved, s": following,
         "oblique preview (patient axes), s": oblique,
+        "preview of projections, s": coarse,
     }
 
 
 def run(_: Path) -> dict[str, tuple[float, ...]]:
     """Measure how long the window stands still while it runs, while the result is shown, and how long a cancel takes."""
-    from tests.gui.driver import Pulse
+    from tests.gui.driver import Pulse, wait
 
     driver = opened_panel()[0]
     driver.load(HEAD)
@@ -178,7 +186,8 @@ def run(_: Path) -> dict[str, tuple[float, ...]]:
     with Pulse() as going:
         driver.until(lambda: not driver.bench.jobs.unfinished(), "the run", 300)
     with Pulse() as showing:
-        driver.until(lambda: driver.layers("surface"), "the result", 300)
+        driver.until(lambda: any(one.visible for one in driver.layers("surface")), "the result", 300)
+        wait(SETTLED_MS)
     driver.run()
     driver.until(lambda: driver.panel.reconstruct.progress.value() > 100, "progress")
     child = driver.child("run")

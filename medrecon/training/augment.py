@@ -23,8 +23,9 @@ Shape = tuple[int, int, int]
 _Box = tuple[slice, slice, slice]
 
 _TRIES = 32  # places to look at before an empty one is accepted
-_LEAST_CONTRAST = 0.1  # of the volume's standard deviation: a patch below shows nothing
-_STEP = 7  # every so many voxels are looked at for the volume's standard deviation
+_LEAST_SHOWN = 0.02  # of a patch that must be more than background
+_BACKGROUND = 0.05  # of the range of values counts as background
+_LOOKED_AT = 50_000  # voxels of a volume for its range
 _AIR_HU = -1000.0
 _MARGIN = 4  # voxels around what is needed, for the smoothing
 
@@ -51,14 +52,21 @@ def _interesting(
     volume: Volume, shape: Shape, spacing: Triple, config: AugmentConfig, random: torch.Generator
 ) -> tuple[Tensor, _Box]:
     """Draw places until the volume shows something there; return where the patch's voxels lie, and the part they need."""
-    least = _LEAST_CONTRAST * float(np.std(volume.voxels.reshape(-1)[::_STEP]))
+    level = _above_background(volume)
     step = torch.tensor(volume.spacing_mm)[:, None, None, None]
     for attempt in range(_TRIES):
         index = _Place.drawn(volume, shape, spacing, config, random).positions_mm(shape, spacing) / step
-        box = _box(volume.grid.shape, index)
-        if attempt == _TRIES - 1 or float(np.std(volume.voxels[box][::2, ::2, ::2])) >= least:
+        seen = volume.voxels[_box(volume.grid.shape, index, 0)][::2, ::2, ::2]
+        if attempt == _TRIES - 1 or np.count_nonzero(seen > level) >= _LEAST_SHOWN * seen.size:
             break
-    return index, box
+    return index, _box(volume.grid.shape, index, _MARGIN)
+
+
+def _above_background(volume: Volume) -> float:
+    """Return a value that air and background lie below."""
+    values = volume.voxels.reshape(-1)[:: max(1, volume.voxels.size // _LOOKED_AT)]
+    low, high = np.quantile(values, (0.005, 0.995))
+    return float(low + _BACKGROUND * (high - low))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +115,10 @@ def _sampled(volume: Volume, index: Tensor, box: _Box, spacing: Triple) -> Tenso
     return values
 
 
-def _box(shape: Shape, index: Tensor) -> _Box:
-    """Return the part of the volume that the positions need, with a margin."""
-    low = [min(max(math.floor(float(axis.min())) - _MARGIN, 0), n - 1) for axis, n in zip(index, shape, strict=True)]
-    high = [min(max(math.ceil(float(axis.max())) + _MARGIN, 0), n - 1) for axis, n in zip(index, shape, strict=True)]
+def _box(shape: Shape, index: Tensor, margin: int) -> _Box:
+    """Return the part of the volume that the positions need, and a margin."""
+    low = [min(max(math.floor(float(axis.min())) - margin, 0), n - 1) for axis, n in zip(index, shape, strict=True)]
+    high = [min(max(math.ceil(float(axis.max())) + margin, 0), n - 1) for axis, n in zip(index, shape, strict=True)]
     first, second, third = (slice(a, max(a, b) + 1) for a, b in zip(low, high, strict=True))
     return first, second, third
 

@@ -56,7 +56,7 @@ class Flow:
         """Return how badly the flows, forth and back, explain each slice by the other, and how rough they are."""
         first, second = batch["first"], batch["second"]
         forth, back = network(first, second).float(), network(second, first).float()
-        total = forth.sum() + back.sum()
+        total: Tensor = forth.sum() + back.sum()
         if not torch.isfinite(total):  # torch's gradient of sampling at such places leaves its memory
             return total
         with torch.autocast(first.device.type, enabled=False):

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from medrecon.training.config import TrainingConfig, find_recipe, load_training
 
-_SLICES = ("settings.patch=[16, 16, 16]", "settings.held_out=1", "network.settings={channels: 4, steps: 2}", "batch=1")
+_SLICES = (
+    "settings.slices=6",
+    "settings.functions=4",
+    "settings.pixels=8",
+    "settings.held_out=1",
+    "network.settings={channels: 4, steps: 1, functions: 4, blocks: 1}",
+    "batch=1",
+)
 _SCANS = (
     "settings.scans=1",
     "settings.held_out=1",
     "settings.rows=[16, 18]",
     "settings.slices=[8, 9]",
     "settings.views=[8, 10]",
-    "settings.tv_iterations=2",
     "batch=1",
 )
 
@@ -26,7 +32,12 @@ SMALL: dict[str, tuple[str, ...]] = {
     ),
     "train-recurrent": _SLICES,
     "train-from-dicom": _SLICES,
-    "train-refine": (*_SCANS, "settings.patch=[8, 16, 16]", "network.settings={channels: 4, widths: [4, 8], units: 1}"),
+    "train-refine": (
+        *_SCANS,
+        "settings.tv_iterations=2",
+        "settings.patch=[8, 16, 16]",
+        "network.settings={channels: 4, widths: [4, 8], units: 1}",
+    ),
     "train-primal-dual": (*_SCANS, "network.settings={steps: 1, memory: 1, width: 4}"),
 }
 

@@ -24,7 +24,9 @@ _ROOM_MM = 8.0  # between the body and the side of the volume
 _FLUID, _WHITE = (4, 5, 14, 15, 24, 31), (2, 7, 16, 28)
 
 
-def draw(kind: Kind, shape: Shape, spacing_mm: float, rng: np.random.Generator, labels: NDArray[np.int_] | None = None) -> Float32:
+def draw(
+    kind: Kind, shape: Shape, spacing_mm: float, rng: np.random.Generator, labels: NDArray[np.int_] | None = None
+) -> Float32:
     """Draw one phantom.
 
     Parameters
@@ -117,14 +119,14 @@ class _Space:
         return float(self.rng.uniform(low, high))
 
     def anywhere(self, share: float) -> list[float]:
-        """A random place within a share of the half width; any slice."""
+        """Return a random place within a share of the half width; any slice."""
         deep = (self.shape[0] - 1) / 2 * self.spacing_mm
         reach = share * self.half_mm
         return [self.uniform(-deep, deep), self.uniform(-reach, reach), self.uniform(-reach, reach)]
 
 
 def _head(space: _Space) -> Float32:
-    """Scalp, skull of two tables, brain with ventricles; in the lower part a skull base with air cells and a face."""
+    """Draw scalp, skull of two tables, brain with ventricles; low down a skull base with air cells and a face."""
     width = space.half_mm * space.uniform(0.72, 0.98)
     radii = (width * space.uniform(0.95, 1.3), width, width * space.uniform(0.72, 0.92))
     height = space.uniform(-0.55, 0.75) * radii[0]  # of the scanned middle above the head's
@@ -199,7 +201,7 @@ def _in_front(space: _Space, radii: Sequence[float]) -> list[float]:
 
 
 def _shell(space: _Space, hu: Float32, centre_mm: Sequence[float], depth_mm: Float32) -> None:
-    """A bone with a softer inside, an eye or an airway, wherever the body is deep enough."""
+    """Draw a bone with a softer inside, an eye or an airway, wherever the body is deep enough."""
     radius = space.uniform(3, 16)
     far = space.ellipsoid(centre_mm, [radius * space.uniform(0.6, 2.0) for _ in range(3)])
     outside, wall = depth_mm > 2, 1 - space.uniform(0.12, 0.45)
@@ -209,7 +211,7 @@ def _shell(space: _Space, hu: Float32, centre_mm: Sequence[float], depth_mm: Flo
 
 
 def _chest(space: _Space) -> Float32:
-    """A wide body with lungs, heart, spine and ribs."""
+    """Draw a wide body with lungs, heart, spine and ribs."""
     width = space.half_mm * space.uniform(0.85, 1.0)
     radii = (width * 4, width * space.uniform(0.6, 0.8), width)
     depth_mm = (1 - space.ellipsoid((0, 0, 0), radii)) * np.float32(radii[1])
@@ -248,7 +250,7 @@ def _ribs(space: _Space, hu: Float32, inward_mm: Float32) -> None:
 
 
 def _shapes(space: _Space) -> Float32:
-    """A body of any value with a dozen shapes in it, round, square and hollow: what is neither head nor chest."""
+    """Draw a body of any value with a dozen shapes in it, round, square and hollow: what is neither head nor chest."""
     radii = [space.half_mm * space.uniform(0.5, 1.0) for _ in range(2)]
     depth_mm = (1 - space.ellipsoid((0, 0, 0), (space.half_mm * space.uniform(0.6, 4), *radii))) * np.float32(min(radii))
     hu = np.full(space.shape, AIR_HU, np.float32)
@@ -272,7 +274,7 @@ def _shape(space: _Space, hu: Float32, allowed: NDArray[np.bool_]) -> None:
 
 
 def _labelled_head(space: _Space, labels: NDArray[np.int_]) -> Float32:
-    """A head whose brain has the classes of a label map and whose skull follows that brain's surface."""
+    """Draw a head whose brain has the classes of a label map and whose skull follows that brain's surface."""
     from scipy import ndimage
 
     scale = space.uniform(0.85, 1.1)
@@ -298,7 +300,7 @@ def _labelled_head(space: _Space, labels: NDArray[np.int_]) -> Float32:
 
 
 def _sampled(space: _Space, labels: NDArray[np.int_], scale: float) -> NDArray[np.int_]:
-    """The label map along the bent coordinates, nearest voxel, a random height in the middle; 0 outside."""
+    """Return the label map along the bent coordinates, nearest voxel, a random height in the middle; 0 outside."""
     lift = space.uniform(-0.25, 0.25) * labels.shape[0]
     index = [
         np.rint(axis / np.float32(scale) + np.float32((n - 1) / 2 + (lift if k == 0 else 0))).astype(np.int32)

@@ -2,7 +2,7 @@
 
 Every case runs in a fresh process on the display there is, or under xvfb-run where there is none.
 
-    python benchmarks/panel.py [--json FILE] [--slices 300]
+    python -m benchmarks.panel [--json FILE] [--slices 300]
 
 Beside the clock stands what the process itself computed: on a busy machine the clock shows the others too.
 """
@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._report import parser, show
+from benchmarks._report import parser, say, show
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAD = ROOT / "sample_data" / "ct_head_tilted" / "dicom"
@@ -80,11 +80,12 @@ def main() -> None:
 
 def measured(case: str, folder: Path) -> dict[str, list[float]]:
     """Run one case in a process of its own."""
-    command = [sys.executable, str(Path(__file__).resolve()), "--case", case, "--folder", str(folder)]
+    say(f"{case} ...")
+    command = [sys.executable, "-m", "benchmarks.panel", "--case", case, "--folder", str(folder)]
     if not os.environ.get("DISPLAY") and shutil.which("xvfb-run"):
         command = ["xvfb-run", "-a", "-s", "-screen 0 1600x1000x24", *command]
     environment = os.environ | ({"MALLOC_ARENA_MAX": "1"} if case == "memory" else {})  # else one pool for every new thread
-    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT, env=environment)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
     return {name: list(values) for name, values in json.loads(done.stdout.splitlines()[-1]).items()}
 
 

@@ -266,7 +266,7 @@ class ReconstructionPanel(Droppable):
     def _add_surface(self, layer: Layer, path: Path) -> None:
         for old in [one for one in self.viewer.layers if one.metadata.get("path") == str(path)]:
             self.viewer.layers.remove(old)
-        self.screen.add_one(layer)
+        self.screen.add([layer])
 
 
 def _numbered(layer: LayerData, number: int) -> LayerData:

@@ -32,7 +32,6 @@ app = typer.Typer(
 
 #: Commands of the published interface that later issues of the roadmap in README bring.
 _ROADMAP = {
-    "compress": "C (learned methods)",
     "listen": "F (hospital)",
     "send": "F (hospital)",
 }
@@ -281,6 +280,36 @@ def evaluate(
     from medrecon.console import learning
 
     learning.evaluate(recipe, weights, tuple(assign or ()), as_json)
+
+
+@app.command()
+def compress(
+    config: Annotated[str, typer.Argument(help="YAML file, or the name of a shipped one such as compress-recurrent.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the variants and the table; compressed/<weights> without it.")
+    ] = None,
+    assign: Annotated[
+        list[str] | None, typer.Option("--set", help="One setting, such as weights=my.safetensors. Repeatable.")
+    ] = None,
+    as_json: JsonFlag = False,
+    progress: Annotated[Style | None, typer.Option(help="How to show progress; rich on a terminal, plain elsewhere.")] = None,
+) -> None:
+    """Make trained weights smaller and faster in several ways, and print what each costs."""
+    from medrecon.console import compression
+
+    compression.compress(config, out, tuple(assign or ()), as_json, progress or console_progress.default_style())
+
+
+@app.command()
+def bundle(
+    weights: Annotated[str, typer.Argument(help="Shipped name, or a safetensors file with its manifest.")],
+    out: Annotated[Path, typer.Option(help="The bundle goes to OUT/<name>/.")],
+    overwrite: Annotated[bool, typer.Option(help="Replace a bundle.")] = False,
+) -> None:
+    """Write weights as a MONAI bundle."""
+    from medrecon.bundle import write_bundle
+
+    typer.echo(f"bundle: {write_bundle(weights, out, overwrite)}")
 
 
 @app.command()

@@ -143,10 +143,10 @@ class ReconstructionConfig(Config):
 
 
 def preset_names() -> tuple[str, ...]:
-    """Return the names of the presets that ship with the package; recipes for training, ``train-*``, are none."""
+    """Return the names of the presets that ship with the package; recipes, ``train-*`` and ``compress-*``, are none."""
     files = resources.files("medrecon.configs").iterdir()
     names = (Path(file.name).stem for file in files if file.name.endswith(".yaml"))
-    return tuple(sorted(name for name in names if not name.startswith("train-")))
+    return tuple(sorted(name for name in names if not name.startswith(("train-", "compress-"))))
 
 
 def load_preset(name: str) -> dict[str, Any]:

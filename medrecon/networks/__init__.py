@@ -18,7 +18,7 @@ from medrecon.core.settings import Config, parse
 if TYPE_CHECKING:
     from torch import nn
 
-SERVING_ALL = frozenset({"manifest", "precision", "tiling", "weights"})
+SERVING_ALL = frozenset({"heart", "manifest", "precision", "tiling", "weights"})
 
 
 @dataclass(frozen=True, slots=True)

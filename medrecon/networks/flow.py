@@ -29,6 +29,8 @@ class FlowConfig(Config):
 class Flow(nn.Module):
     """Find the in-plane motion between two slices, coarse to fine."""
 
+    heart_channels = (1, 1)
+
     def __init__(self, config: FlowConfig) -> None:
         super().__init__()
         self.config = config

@@ -1,0 +1,24 @@
+"""`torch.export`: the network as a graph of torch's own, for programs that embed torch without this package."""
+
+from __future__ import annotations
+
+import torch
+
+from medrecon.core.settings import Config
+from medrecon.networks.heart import transplanted
+from medrecon.training.compression import Made, Subject
+from medrecon.training.compression._export import check, program_of, size_of
+
+
+class TorchExportConfig(Config):
+    """`torch_export` has no settings."""
+
+
+def torch_export(subject: Subject, _config: TorchExportConfig) -> Made:
+    """Write the network's heart as ``model.pt2``."""
+    program = program_of(subject.module, subject.calls[0])
+    torch.export.save(program, subject.folder / "model.pt2")
+    heart = program.module()
+    return Made(
+        transplanted(subject.module, heart.forward), heart, size_of(subject.folder), check(subject.module, heart, subject.calls)
+    )

@@ -16,7 +16,10 @@ from medrecon_napari.colours import UNSEEN
 from medrecon_napari.measure.widget import MeasureTools
 from medrecon_napari.model.runs import RunState
 from medrecon_napari.model.steps import Step
+from medrecon_napari.panel.screen import as_layers
 from medrecon_napari.place import apply
+from medrecon_napari.results import result_layers
+from medrecon_napari.viewing import letters
 from numpy.typing import NDArray
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
@@ -173,6 +176,28 @@ def test_the_pulse_notices_a_window_that_stands_still() -> None:
             continue
         wait(50)
     assert min(pulse.longest_s()) > STILL_S
+
+
+def test_layers_of_a_result_come_hidden_and_unpainted_and_are_shown_and_painted_in_the_end(
+    panel: Driver, tiny_result: Path
+) -> None:
+    panel.until(lambda: letters.is_there(panel.viewer), "the letters")
+    layers = as_layers(result_layers(tiny_result))
+    wanted, came, done = [layer.visible for layer in layers], [], []
+    middle = panel.panel.home._window.centralWidget()
+
+    def inserted(event: Any) -> None:
+        came.append((event.value.visible, middle.updatesEnabled(), panel.viewer.canvas.overlays["medrecon_left"].box))
+
+    panel.viewer.layers.events.inserted.connect(inserted)
+    panel.panel.screen.add(layers, lambda: done.append(True))
+    panel.until(lambda: done, "all layers")
+    panel.viewer.layers.events.inserted.disconnect(inserted)
+    assert came == [(False, False, False)] * len(layers)
+    assert [layer.visible for layer in layers] == wanted
+    assert middle.updatesEnabled()
+    assert panel.viewer.canvas.overlays["medrecon_left"].box
+    assert panel.viewer.layers.selection.active is layers[0]
 
 
 def test_a_double_click_on_run_starts_one_job(panel: Driver, quick_study: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -347,6 +347,17 @@ def test_the_residual_is_shown_and_hidden_by_its_button(window: napari.Viewer) -
     tools.deleteLater()
 
 
+def test_glyphs_are_drawn_beforehand_unseen_and_leave_nothing_behind(window: napari.Viewer) -> None:
+    before, drawn = set(window.canvas.overlays), ""
+    for turn in corner.glyphs_beforehand(window):
+        turn()
+        for name in set(window.canvas.overlays) - before:
+            assert window.canvas.overlays[name].opacity == 0.0
+            drawn += window.canvas.overlays[name].text
+    assert set(window.canvas.overlays) == before
+    assert set("verdict: usable (DCM-TILT, COV-INFERRED)W 400  L 40 research use only") - {" "} <= set(drawn)
+
+
 def test_the_status_gives_place_index_slice_and_value_with_its_unit(window: napari.Viewer, tmp_path: Path) -> None:
     make_series(tmp_path, padding=0, stored=np.where(np.arange(24) < 3, 0, 1064) * np.ones((8, 32, 24), dtype=int))
     layer = open_in(window, tmp_path)[0]

@@ -19,7 +19,7 @@ _LEFT = Qt.MouseButton.LeftButton
 _BEAT_MS = 10
 _LAYOUT_MS = 30
 #: What takes longer never happens: a machine that is ten times slower than usual gets there.
-PATIENCE_S = 300.0
+PATIENCE_S = 240.0
 
 
 def wait(milliseconds: int) -> None:

@@ -21,7 +21,7 @@ import medrecon
 from tests.gui.driver import Driver
 from tests.makers_dicom import make_series
 
-pytestmark = pytest.mark.gui
+pytestmark = [pytest.mark.gui, pytest.mark.timeout(900)]  # seconds on a quiet machine are minutes on a busy one
 ROOT = Path(__file__).resolve().parents[2]
 #: A window that kept what it shows of ten runs would grow by far more; 6 to 24 MB are measured.
 GROWTH_BYTES = 40e6

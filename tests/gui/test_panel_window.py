@@ -27,7 +27,7 @@ from qtpy.QtTest import QTest
 from tests.gui.driver import Driver, Pulse, wait
 from tests.makers_projections import parallel_views, scanned, write_nxtomo
 
-pytestmark = pytest.mark.gui
+pytestmark = [pytest.mark.gui, pytest.mark.timeout(900)]  # seconds on a quiet machine are minutes on a busy one
 SAMPLES = Path(__file__).resolve().parents[2] / "sample_data"
 #: The promise is 0.1 s while a run is going; a slow or busy processor takes longer for the same.
 STILL_S = 0.5

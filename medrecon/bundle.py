@@ -182,8 +182,9 @@ def _readme(name: str, bundled: Bundled, manifest: Manifest) -> str:
 
 def _licence(name: str) -> str:
     """Return the text of the licence that the package itself is under, or the name of another one."""
-    text = metadata.distribution("medrecon").read_text("licenses/LICENSE") if name == "Apache-2.0" else None
-    return text or f"The weights are licensed under {name}.\n"
+    installed = metadata.distributions(name="medrecon") if name == "Apache-2.0" else ()
+    texts = (distribution.read_text("licenses/LICENSE") for distribution in installed)
+    return next((text for text in texts if text), f"The weights are licensed under {name}.\n")
 
 
 def _write_json(path: Path, data: dict[str, Any]) -> None:

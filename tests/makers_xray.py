@@ -160,6 +160,14 @@ def project_box(
     return result
 
 
+def box_to_the_centres(n: int) -> NDArray[np.float32]:
+    """The share of each of n^3 voxels that a box fills which reaches from the first voxels' centres to the last ones'."""
+    filled = np.ones(n, np.float32)
+    filled[[0, -1]] = 0.5
+    shares: NDArray[np.float32] = filled[:, None, None] * filled[:, None] * filled
+    return shares
+
+
 def centred_grid(n: int, spacing_mm: float, centre_lps_mm: tuple[float, float, float] = (0, 0, 0)) -> Grid:
     """A cube of n voxels each way about a point."""
     origin = np.asarray(centre_lps_mm) - (n - 1) / 2 * spacing_mm

@@ -7,7 +7,9 @@ Trans. Image Process. 18, 2419.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -22,10 +24,13 @@ class TotalVariation:
     spacing_mm : (slice, row, column)
     nonnegative : bool
         Whether the proximal map also keeps the volume from falling below 0.
+    upper : float, optional
+        Value above which the proximal map lets no voxel rise.
     """
 
     spacing_mm: tuple[float, float, float]
     nonnegative: bool = True
+    upper: float | None = None
     _dual: list[Tensor] = field(default_factory=list)
 
     @property
@@ -55,11 +60,13 @@ class TotalVariation:
             Inner iterations.
         """
         if strength <= 0:
-            return z.clamp(min=0) if self.nonnegative else z.clone()
+            return self._bounded(z.clone())
         if not self._dual:
             self._dual = [torch.zeros_like(z) for _ in range(3)]
         step = 1 / (4 * sum(w * w for w in self.weights) * strength)
         ahead, momentum, x = [p.clone() for p in self._dual], 1.0, torch.empty_like(z)
+        if z.device.type == "cpu" and z.dtype == torch.float32:
+            return self._compiled_prox(z.contiguous(), strength, step, ahead, x, iterations)
         for _ in range(iterations):
             moved = self._differences(self._primal(z, strength, ahead, x))
             for d, p in zip(moved, ahead, strict=True):
@@ -71,9 +78,35 @@ class TotalVariation:
             self._dual, momentum = moved, following
         return self._primal(z, strength, self._dual, x)
 
+    def _compiled_prox(self, z: Tensor, strength: float, step: float, ahead: list[Tensor], x: Tensor, iterations: int) -> Tensor:
+        """Do the same on the CPU in two compiled loops; `torch` in the loop above is what they are held to."""
+        from medrecon.methods._tv_prox_cpu import arrays, ascend, write_primal
+        from medrecon.operators._general_cpu import in_threads
+
+        dual, leading, planes = arrays(self._dual), arrays(ahead), len(z)
+        bounds = (0.0 if self.nonnegative else -math.inf, math.inf if self.upper is None else self.upper)
+        slices, rows, columns = self.weights
+        primal_weights, dual_weights = ((slices * k, rows * k, columns * k) for k in (strength, step))
+        primal = partial(write_primal, z.numpy())
+        momentum = 1.0
+        for _ in range(iterations):
+            in_threads(partial(primal, leading, primal_weights, bounds, x.numpy()), planes)
+            following = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
+            further = 1 + (momentum - 1) / following
+            in_threads(partial(ascend, x.numpy(), dual, leading, dual_weights, further), planes)
+            momentum = following
+        in_threads(partial(primal, dual, primal_weights, bounds, x.numpy()), planes)
+        return x
+
     def _primal(self, z: Tensor, strength: float, dual: list[Tensor], into: Tensor) -> Tensor:
         self._divergence(dual, into).mul_(strength).add_(z)
-        return into.clamp_(min=0) if self.nonnegative else into
+        return self._bounded(into)
+
+    def _bounded(self, x: Tensor) -> Tensor:
+        """Bring a volume between its bounds, in place."""
+        if self.nonnegative or self.upper is not None:
+            x.clamp_(min=0 if self.nonnegative else None, max=self.upper)
+        return x
 
     def _differences(self, x: Tensor) -> list[Tensor]:
         """Forward differences along each axis, 0 at its end."""

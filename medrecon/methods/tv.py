@@ -32,6 +32,9 @@ class TvConfig(Config):
         "auto", description="groups of views after each of which the volume is corrected; fewer as soon as they disagree"
     )
     nonnegative: bool = Field(default=True, description="no attenuation below 0")
+    upper_per_mm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None, description="no attenuation above this: that of the densest material, where it is known; helps limited arcs most"
+    )
     start: Literal["zero", "fdk"] = Field("fdk", description="what to begin with")
     tolerance: Annotated[float, Field(ge=0, lt=1, description="end where a pass changes the volume by less, relative")] = 1e-3
     stop: Literal["noise"] | Annotated[float, Field(gt=0)] | None = Field(
@@ -40,7 +43,7 @@ class TvConfig(Config):
 
 
 def tv(A: XRayTransform, y: Tensor, config: TvConfig, tick: Tick, preview: Preview | None = None) -> Tensor:
-    """Minimise 1/2 ||A x - y||^2 + strength TV(x) over x >= 0. Beck and Teboulle 2009, IEEE Trans. Image Process. 18, 2419.
+    """Minimise 1/2 ||A x - y||^2 + strength TV(x) within bounds. Beck and Teboulle 2009, IEEE Trans. Image Process. 18, 2419.
 
     FISTA with ordered subsets (Kim, Ramani and Fessler 2015, IEEE Trans. Med. Imaging 34, 167); where the residual
     rises, momentum begins anew and the number of subsets is halved, so that it ends as plain FISTA. The step comes from
@@ -68,7 +71,7 @@ def tv(A: XRayTransform, y: Tensor, config: TvConfig, tick: Tick, preview: Previ
 
     y = data_of(A, y)
     x = start_from(A, y, config.start, config.nonnegative)
-    variation = TotalVariation(A.grid.spacing_mm, config.nonnegative)
+    variation = TotalVariation(A.grid.spacing_mm, config.nonnegative, config.upper_per_mm)
     steepest, enough = squared_norm_bound(A, y.device), allowed_residual(A, y, config.stop)
     per_residual = _STRENGTH * column_rms(A, y.device) / y.numel() ** 0.5
     groups, residual, ahead, t = groups_of(A, y, config.subsets), float("inf"), x, 1.0

@@ -161,6 +161,25 @@ def test_the_proximal_map_obeys_its_optimality_condition() -> None:
         assert float(((z - x) * w).sum()) <= 0.1 * variation.value(w)
 
 
+@pytest.mark.parametrize(("nonnegative", "upper"), [(True, None), (False, None), (True, 0.7)])
+def test_the_compiled_proximal_map_is_that_of_torch(nonnegative: bool, upper: float | None) -> None:
+    z = torch.rand((5, 6, 7), generator=torch.Generator().manual_seed(0)) * 2 - 0.6
+    compiled, torchs = (TotalVariation((2.0, 1.0, 1.5), nonnegative, upper) for _ in range(2))
+    for strength in (0.05, 0.1):  # the second call goes on from the first one's dual variables
+        x, expected = compiled.prox(z, strength, 5), torchs.prox(z.double(), strength, 5)
+        assert float((x - expected).abs().max()) < 1e-5
+    assert float((x - z).abs().max()) > 0.05
+    assert x.max() <= (upper or 2)
+    assert bool((x < 0).any()) != nonnegative
+
+
+def test_an_upper_bound_helps_where_few_views_leave_the_values_open() -> None:
+    A, y, truth = scan(6)
+    free, bounded = (run("tv", A, y, upper_per_mm=upper) for upper in (None, float(truth.max())))
+    assert float(bounded.max()) <= float(truth.max())
+    assert error(bounded, truth) < error(free, truth)
+
+
 def test_a_step_is_denoised_by_the_closed_form() -> None:
     z = torch.zeros(1, 1, 20)
     z[..., 10:] = 1.0

@@ -18,7 +18,7 @@ from medrecon.core.progress import silent
 from medrecon.core.views import Detector, ViewGeometry
 from medrecon.operators.xray_transform import XRayTransform
 from tests.makers_rtk_cases import RtkCase, analytic_cases, full_turn, iterative_cases
-from tests.makers_xray import centred_grid, project_box
+from tests.makers_xray import box_to_the_centres, centred_grid, project_box
 
 ANALYTIC, ITERATIVE = analytic_cases(every=32), iterative_cases()
 CHOSEN = ("FDK", "FDK, skewed", "short scan", "truncated", "displaced +120 mm")
@@ -80,3 +80,15 @@ def test_a_cube_of_ones_comes_back_as_one_at_every_scale(voxel: float, pitch: fl
     means = [float(method.run(XRayTransform(views, grid), p, method.settings(), silent).mean()) for p in (y, 1.05 * y)]
     assert means[0] == pytest.approx(1, abs=0.02)
     assert means[1] > 1.02
+
+
+def test_rtks_box_is_projected_within_rtks_tolerance_and_a_volume_of_ones_is_another_box() -> None:
+    views = ViewGeometry.cone(full_turn(5) + 0.1, 500, 1000, Detector((16, 16), (16.0, 16.0)))
+    A, exact = XRayTransform(views, centred_grid(64, 4.0)), project_box(views, 126.0)
+    errors = [
+        np.abs(A.forward(torch.from_numpy(x)).numpy() - exact)
+        for x in (box_to_the_centres(64), np.ones((64, 64, 64), np.float32))
+    ]
+    means, decibels = zip(*((e.mean(), 20 * np.log10(255 / np.sqrt((e**2).mean()))) for e in errors), strict=True)
+    assert (means[0] < 1.28, means[1] < 1.28) == (True, False)
+    assert (decibels[0] > 44, decibels[1] > 44) == (True, False)

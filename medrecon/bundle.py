@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medrecon import __version__, methods
+from medrecon import methods
 from medrecon.core.errors import UsageError
 from medrecon.core.provenance import RESEARCH_LABEL
 from medrecon.safety.atomic import replacing_folder
@@ -93,7 +93,7 @@ def bundle_metadata(name: str, bundled: Bundled, manifest: Manifest) -> dict[str
         "monai_version": monai.__version__,
         "pytorch_version": torch.__version__.partition("+")[0],
         "numpy_version": np.__version__,
-        "required_packages_version": {"medrecon": __version__, "safetensors": metadata.version("safetensors")},
+        "required_packages_version": {name: metadata.version(name) for name in ("medrecon", "safetensors")},
         "name": name,
         "task": f"{type(bundled.network).__doc__ or name}".strip().partition("\n")[0],
         "description": manifest.title or name,

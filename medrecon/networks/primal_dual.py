@@ -6,12 +6,16 @@ projections run over rows and columns of single views, so that any number of vie
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from medrecon.core.settings import Config
-from medrecon.operators.linear import LinearOperator
+
+if TYPE_CHECKING:
+    from medrecon.operators.linear import LinearOperator
 
 _SLOPE = 0.1
 

@@ -29,7 +29,8 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"config", "device"}),
     frozenset({"result"}),
     frozenset({"steps"}),
-    frozenset({"pipeline", "training", "simulate", "simulate_projections", "bundle"}),
+    frozenset({"pipeline", "simulate", "simulate_projections"}),
+    frozenset({"training", "bundle"}),
     frozenset({"run", "preview", "export"}),
     frozenset({"preview_projections"}),
     frozenset({"console"}),
@@ -120,7 +121,7 @@ def test_the_wheel_holds_every_package() -> None:
 
 
 CODE = re.compile(
-    r'"((?:ARG|BATCH|BND|CFG|CMD|CMP|COV|DCM|DEV|GRID|HU|IMG|INP|LED|MDL|MEM|NAP|NII|OUT|PRJ|PROFILE|RES|RUN|SCAN|SRF|TRF|TRN|TRU|MET|ID|SLC|PROV|VOL|XRAY|ZIP)-[A-Z0-9-]+)"'
+    r'"((?:ARG|BATCH|BND|CFG|CMD|CMP|COV|DCM|DEV|FIELD|GRID|HU|IMG|INP|LED|MDL|MEM|NAP|NET|NII|OUT|PRJ|PROFILE|RES|RUN|SCAN|SRF|TRF|TRN|TRU|MET|ID|SLC|PROV|VOL|XRAY|ZERO|ZIP)-[A-Z0-9-]+)"'
 )
 
 

@@ -294,3 +294,15 @@ def test_no_number_in_the_settings_of_a_network_is_without_an_upper_bound(name: 
                 assert {"maximum", "exclusiveMaximum", "enum"} & set(kind), key
             if kind.get("type") == "array":
                 assert "maxItems" in kind, key
+
+
+@pytest.mark.parametrize("name", weights.shipped())
+def test_shipped_weights_pass_their_own_checks_and_tell_where_they_come_from(name: str) -> None:
+    manifest = weights.load(name).manifest
+    assert manifest.licence == "Apache-2.0"
+    assert manifest.commands
+    assert manifest.metrics
+
+
+def test_all_shipped_weights_together_stay_below_20_mb() -> None:
+    assert sum(path.stat().st_size for path in weights.SHIPPED.iterdir()) <= 20 << 20

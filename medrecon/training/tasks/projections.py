@@ -121,14 +121,16 @@ class Projections:
 
     def validate(self, network: nn.Module) -> dict[str, float]:
         """Return the PSNR over scans never trained on, and what it gains on the starts by `tv`."""
-        before, after = [], []
+        before, after, missed_hu = [], [], []
         for number in range(self.settings.held_out):
             example = self.example(0, FIRST_HELD_OUT + number)
             start = example.starts["tv"]
             found = network(example.inputs["tv"][None].to(self.context.device))[0, 0].float().cpu() * UNIT
             before.append(psnr_db(start, example.truth))
             after.append(psnr_db(start + found, example.truth))
-        return {"psnr_db": float(np.mean(after)), "gain_db": float(np.mean(after) - np.mean(before))}
+            missed_hu.append(1000 * float((start + found - example.truth).square().mean().sqrt()))
+        gain = float(np.mean(after) - np.mean(before))
+        return {"psnr_db": float(np.mean(after)), "gain_db": gain, "rmse_hu": float(np.mean(missed_hu))}
 
     def describe(self) -> dict[str, Any]:
         """Tell what was trained on."""

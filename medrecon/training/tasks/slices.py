@@ -84,13 +84,21 @@ class Slices:
         if not self._held_out:
             self._held_out = [self._pair((_HELD_OUT, number)) for number in range(self.settings.held_out)]
         device = next(network.parameters()).device
-        after, before = [], []
+        after, before, residual = [], [], []
         for pair in (pair.to(device) for pair in self._held_out):
             strokes = network(pair.seen[None], [pair.frame])[-1][0]
-            after.append(float(pair.missed(strokes).square().mean()))
+            missed = pair.missed(strokes)
+            after.append(float(missed.square().mean()))
+            residual.append(float((pair.frame.weights @ missed.flatten(1)).square().mean()))
             before.append(float(pair.missed(torch.zeros_like(strokes)).square().mean()))
         gain = 10 * np.log10(np.array(before) / np.array(after))
-        return {"psnr_db": -10 * math.log10(np.mean(after)), "gain_db": float(gain.mean()), "least_gain_db": float(gain.min())}
+        return {
+            "psnr_db": -10 * math.log10(np.mean(after)),
+            "gain_db": float(gain.mean()),
+            "least_gain_db": float(gain.min()),
+            "rmse": math.sqrt(np.mean(after)),
+            "residual": math.sqrt(np.mean(residual)),  # of slices without noise, before the correction that makes it smallest
+        }
 
     def describe(self) -> dict[str, Any]:
         """Tell what was trained on."""

@@ -50,7 +50,7 @@ class Bundled(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the answers to (batch, channels, ...), side by side in channels."""
-        return torch.cat(outputs(HeartOf(self.network)(*torch.split(image, self.channels, dim=1))), dim=1)
+        return torch.cat(outputs(HeartOf(self.network)(*torch.split(image, list(self.channels), dim=1))), dim=1)
 
 
 def load_bundled(path: str, device: str = "cpu") -> Bundled:

@@ -107,7 +107,7 @@ class Restorer:
         seen = frame.to(y.device).seen((depth_first - low) / span, (images - low) / span)
         ready = self._settled(seen, frame)
         side = int(max((_PLACES / len(images)) ** 0.5, 2 * _HALO + 16))
-        windows = TilingConfig(window=(len(images), side, side), halo=(0, _HALO, _HALO))
+        windows = TilingConfig(window=(len(images), side, side), halo=(0, _HALO, _HALO), least=(len(images), 16, 16))
         strokes = predict(_Bound(ready.module, frame), seen[None].cpu(), windows, self.device, tick).volume[0].to(y.device)
         made = frame.to(y.device).painted(depth_first, strokes.mul_(span))
         return made.movedim(0, axis).contiguous()

@@ -97,7 +97,8 @@ class _Plan:
     def fitting(cls, network: nn.Module, volume: Tensor, config: TilingConfig, device: str) -> _Plan:
         """Choose the largest windows whose estimated memory is there."""
         plan = cls(_window(config.window, volume, config), config.halo, config.overlap, config.multiple, device)
-        cost = Cost.measured(network, _corner(volume, _window(_PROBE, volume, config)).to(device))
+        probe = _triple(max(sides) for sides in zip(_PROBE, config.least, strict=True))
+        cost = Cost.measured(network, _corner(volume, _window(probe, volume, config)).to(device))
         while cost.window_bytes(plan.window) > _MEMORY_SHARE * free_bytes(plan.device):
             plan = plan.smaller(config)
         plan.refuse_volume(volume, cost)

@@ -5,6 +5,7 @@ Results go to stdout, messages to stderr. Nothing heavy is imported before a com
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medrecon.console import leash
+from medrecon.console import leash, threads
 from medrecon.console import progress as console_progress
 from medrecon.console.progress import Style
 from medrecon.core.errors import CancelledError, ExitCode, MedreconError, UsageError
@@ -349,6 +350,7 @@ def explain(code: Annotated[str, typer.Argument(help="Code of an error or findin
 def main() -> None:
     """Run the command line and end the process with a documented exit code."""
     leash.hold()
+    threads.settle(os.environ)
     signal.signal(signal.SIGTERM, _cancel)
     sys.excepthook = _say_unexpected
     try:

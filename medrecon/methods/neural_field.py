@@ -43,7 +43,7 @@ class NeuralFieldConfig(Config):
     )
     rate: Annotated[float, Field(gt=0, le=1, description="highest learning rate")] = 1e-2
     nonnegative: bool = Field(default=True, description="no value below 0")
-    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1, description="of the first tables and weights")] = 0
 
 
 def neural_field(A: XRayTransform | SliceSampler, y: Tensor, config: NeuralFieldConfig, tick: Tick) -> Reconstructed:
@@ -153,8 +153,9 @@ def _step(
     gradient = A.adjoint(residual).mul_(2 / energy)
     if config.smooth > 0:
         gradient += config.smooth * _variation_gradient(x, grid)
-    for chosen, pull in zip(places.split(_AT_ONCE), gradient.flatten().split(_AT_ONCE), strict=True):
-        _value(field, chosen, config).backward(pull)
+    pulls = gradient.flatten()
+    for some in _some(places):
+        torch.autograd.backward(_value(field, places[some], config), pulls[some])
     return float(residual.norm() / energy**0.5)
 
 
@@ -183,7 +184,11 @@ def _volume(field: nn.Module, places: Tensor, config: NeuralFieldConfig) -> Tens
     import torch
 
     with torch.no_grad():
-        return torch.cat([_value(field, some, config) for some in places.split(_AT_ONCE)])
+        return torch.cat([_value(field, places[some], config) for some in _some(places)])
+
+
+def _some(places: Tensor) -> list[slice]:
+    return [slice(first, first + _AT_ONCE) for first in range(0, len(places), _AT_ONCE)]
 
 
 def _unit(A: XRayTransform | SliceSampler, y: Tensor) -> float:

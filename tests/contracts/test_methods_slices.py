@@ -34,8 +34,7 @@ SLOPE = np.array([0.3, -0.7, 1.1])
 
 def run(name: str, A: SliceSampler, y: Tensor, **settings: object) -> Tensor:
     method = methods.get(name)
-    x: Tensor = method.run(A, y, method.settings(**settings), silent)
-    return x
+    return methods.Reconstructed.of(method.run(A, y, method.settings(**settings), silent)).x
 
 
 def relative_residual(A: SliceSampler, y: Tensor, x: Tensor) -> float:

@@ -21,7 +21,7 @@ from medrecon_napari.place import apply
 from medrecon_napari.results import result_layers
 from medrecon_napari.viewing import letters
 from numpy.typing import NDArray
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtTest import QTest
 
 from tests.gui.driver import Driver, Pulse, wait
@@ -198,6 +198,26 @@ def test_layers_of_a_result_come_hidden_and_unpainted_and_are_shown_and_painted_
     assert middle.updatesEnabled()
     assert panel.viewer.canvas.overlays["medrecon_left"].box
     assert panel.viewer.layers.selection.active is layers[0]
+
+
+def test_a_window_that_loses_its_panel_between_two_turns_is_painted_again(panel: Driver, tiny_result: Path) -> None:
+    home = panel.panel.home
+    middle = home._window.centralWidget()
+    seen: list[bool] = []
+
+    def close() -> None:
+        seen.append(middle.updatesEnabled())
+        home.close()
+
+    def soon(_event: object) -> None:
+        QTimer.singleShot(0, close)
+
+    panel.viewer.layers.events.inserted.connect(soon)
+    panel.panel.screen.add(as_layers(result_layers(tiny_result))[:1])
+    panel.until(lambda: home.is_closed, "the end of the panel")
+    panel.viewer.layers.events.inserted.disconnect(soon)
+    assert seen == [False]
+    assert middle.updatesEnabled()
 
 
 def test_a_double_click_on_run_starts_one_job(panel: Driver, quick_study: Path, monkeypatch: pytest.MonkeyPatch) -> None:

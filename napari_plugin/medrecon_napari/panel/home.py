@@ -92,6 +92,7 @@ class Home(QObject):
             return
         self.is_closed = True
         if self._window is not None:
+            self.paint(True)  # no turn that was waiting comes any more
             self._window.removeEventFilter(self)
         self.bench.close()
         self.threads.close()

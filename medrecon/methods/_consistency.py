@@ -2,13 +2,14 @@
 
 x + C A* (A C A* + eps s)^-1 (y - A x), with C an exponential covariance along the normal and s the energy of one row
 of A under C, so that eps means the same at every thickness and voxel size. Where A is one Kronecker product the
-solution is direct, through the factors; everywhere else conjugate gradients find it, in the space of the images.
+solution is direct, through the factors; else conjugate gradients find it: from plane to plane where all slices lie along
+the same axes of the grid, with a few images at a time, and else in the space of the images.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,18 +56,29 @@ class ConsistentSet:
         prior = _Prior.of(A)
         self._absolute = eps * prior.row_energy
         self._direct = _DirectSolution.of(A, prior, self._absolute) if _is_direct(A) else None
-        self._normal, self._spread = _normal_operator(A, prior)
-        self._step = _step_by_planes(A, y, prior, self._absolute) or _step_by_rays(A, self._residual, prior, self._absolute)
+        planes = _Planes.of(A, y, prior, self._unseen)
+        self._prior, self._planes = prior, None if A.factors is None else planes
+        self._step = (
+            _step_by_rays(A, self._residual, prior, self._absolute)
+            if planes is None
+            else _step_by_planes(planes, self._absolute)  # whichever path A itself takes
+        )
 
     def approach(self, x: Tensor, tick: Tick = silent) -> None:
         """Give `x` the smallest probable correction, in place."""
         if self.is_empty:
             return
-        if self._direct is not None:
-            self._direct.correct(x, self._residual(x))
-            return
         settings = self._absolute, self._tolerance, self._iterations
-        self._spread(x, _conjugate_gradients(self._normal, self._residual(x), *settings, tick))
+        if self._direct is not None and self._planes is not None and not self._direct.pixels_are_voxels:
+            self._direct.correct_by_images(x, self._planes.missed_images(x))
+        elif self._direct is not None:
+            self._direct.correct(x, self._residual(x))
+        elif self._planes is not None:
+            self._planes.spread(x, _conjugate_gradients_in_planes(self._planes, x, *settings, tick))
+        else:
+            A, prior = self._A, self._prior
+            z = _conjugate_gradients(lambda y: A.forward(prior.smooth(A.adjoint(y))), self._residual(x), *settings, tick)
+            x += prior.smooth(A.adjoint(z))
 
     def step_towards(self, x: Tensor) -> None:
         """Give `x` as much of a nearly right correction as helps most, in place: one step of steepest descent.
@@ -85,6 +97,14 @@ class ConsistentSet:
         """Return y - A x, 0 where nothing was measured."""
         residual = self._A.forward(x).neg_().add_(self._y)
         return residual if self._unseen is None else residual.masked_fill_(self._unseen, 0)
+
+
+def correction_along_depth(A: SliceSampler, weights: Float64, eps: float) -> Float64:
+    """Return the smallest probable correction as a matrix (planes, slices), for slices with `weights` (slices, planes)."""
+    prior = _Prior.of(A)
+    smoothed, overlap = prior.coupling(weights)
+    correction: Float64 = smoothed.T @ np.linalg.inv(overlap + eps * prior.row_energy * np.eye(len(weights)))
+    return correction
 
 
 @dataclass(frozen=True)
@@ -168,65 +188,105 @@ def _correlation(size: int, rho: float) -> Float64:
     return correlation
 
 
-def _normal_operator(A: SliceSampler, prior: _Prior) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], None]]:
-    """Return y -> A C A* y, and (x, z) -> x += C A* z.
+@dataclass(frozen=True, eq=False)
+class _Planes:
+    """Slices that all lie along the same grid axes, seen from their planes: images are made a few at a time.
 
-    Where all slices lie along the same grid axes, A C A* goes from plane to plane, weighted by how much two slices
-    overlap: the volume between them is never made, which saves nine tenths of time and memory.
+    With fine pixels all images together are as large as the volume, and the planes far smaller. A C A* goes from plane to
+    plane too, weighted by how much two slices overlap, so that the volume between them is never made.
+
+    Parameters
+    ----------
+    group : SliceGroup
+    y : (n, rows, columns) Tensor
+    unseen : (n, rows, columns) bool Tensor, or None where A uses all pixels
+    smoothed : (slices, planes), w C
+    overlap : (slices, slices), w C w*
     """
-    if A.factors is None or len(A.factors.groups) != 1:
-        return lambda y: A.forward(prior.smooth(A.adjoint(y))), lambda x, z: _add(x, prior.smooth(A.adjoint(z)))
-    group = A.factors.groups[0]
-    smoothed, overlap = prior.coupling(group.depth)
 
-    def planes(y: Tensor) -> Tensor:
-        return _softened(group.scatter(A.masked(y), A.domain), group, prior)
+    group: SliceGroup
+    y: Tensor
+    unseen: Tensor | None
+    prior: _Prior
+    smoothed: Float64
+    overlap: Float64
 
-    def normal(y: Tensor) -> Tensor:
-        images = torch.empty_like(y)
-        group.gather(_along_depth(overlap, planes(y)), images)
-        return A.masked(images)
+    @classmethod
+    def of(cls, A: SliceSampler, y: Tensor, prior: _Prior, unseen: Tensor | None) -> _Planes | None:
+        """Return the planes of the slices; None where these are oblique to the grid, or lie along several of its axes."""
+        factors = A.factors or SeparableSlices.build(A.geometry)
+        if factors is None or len(factors.groups) != 1:
+            return None
+        return cls(factors.groups[0], y, unseen, prior, *prior.coupling(factors.groups[0].depth))
 
-    return normal, lambda x, z: add_along_depth(x, group.axes, smoothed.T, planes(z))
+    def missed_images(self, x: Tensor) -> Iterator[Tensor]:
+        """Yield y - A x, image by image; 0 where nothing was measured."""
+        planes = self._sampled(x)
+        for block in self._blocks:
+            yield from self._missed(block, planes)
 
+    def missed(self, x: Tensor) -> Tensor:
+        """Return y - A x spread back to the planes."""
+        planes = self._sampled(x)
+        for block in self._blocks:
+            self.group.spread(block, self._missed(block, planes), planes)
+        return planes
 
-def _softened(planes: Tensor, group: SliceGroup, prior: _Prior) -> Tensor:
-    for axis in prior.soft_axes:
-        planes = _soften(planes, group.axes.index(axis))
-    return planes
+    def there_and_back(self, planes: Tensor) -> Tensor:
+        """Make images of planes and spread them back, in place."""
+        for block in self._blocks:
+            self.group.spread(block, self._masked(block, self.group.images_of(block, planes)), planes)
+        return planes
+
+    def energy_of_images(self, planes: Tensor) -> float:
+        """Return the squared norm of the images of planes."""
+        return sum(_energy(self._masked(block, self.group.images_of(block, planes))) for block in self._blocks)
+
+    def softened(self, planes: Tensor) -> Tensor:
+        """Apply what C does within the planes."""
+        for axis in self.prior.soft_axes:
+            planes = _soften(planes, self.group.axes.index(axis))
+        return planes
+
+    def coupled(self, planes: Tensor) -> Tensor:
+        """Apply C from plane to plane: along the depth, and within them."""
+        return _along_depth(self.overlap, self.softened(planes))
+
+    def spread(self, x: Tensor, planes: Tensor) -> None:
+        """Add to the volume what C makes of planes."""
+        add_along_depth(x, self.group.axes, self.smoothed.T, self.softened(planes))
+
+    @property
+    def _blocks(self) -> Iterator[range]:
+        count = len(self.y)
+        return (range(first, min(first + _IMAGES_AT_ONCE, count)) for first in range(0, count, _IMAGES_AT_ONCE))
+
+    def _sampled(self, x: Tensor) -> Tensor:
+        return _along_depth(self.group.depth, x.permute(self.group.axes))
+
+    def _missed(self, block: range, planes: Tensor) -> Tensor:
+        images = self.group.images_of(block, planes).neg_().add_(self.y[block.start : block.stop])
+        return self._masked(block, images)
+
+    def _masked(self, block: range, images: Tensor) -> Tensor:
+        return images if self.unseen is None else images.masked_fill_(self.unseen[block.start : block.stop], 0)
 
 
 _Step = Callable[[Tensor], None]
 
 
-def _step_by_planes(A: SliceSampler, y: Tensor, prior: _Prior, eps: float) -> _Step | None:
-    """Return x -> x += a d, d being the solution along the depth alone in every plane of the grid; None if slices are oblique.
-
-    It is taken whichever path A itself takes. Images are made a few at a time, because with fine pixels all of them
-    together are as large as the volume.
-    """
-    factors = A.factors or SeparableSlices.build(A.geometry)
-    if factors is None or len(factors.groups) != 1:
-        return None
-    group, unseen = factors.groups[0], None if A.seen.all() else torch.from_numpy(~A.seen).to(y.device)
-    smoothed, overlap = prior.coupling(group.depth)
-    inverse = np.linalg.inv(overlap + eps * np.eye(len(overlap)))
-    blocks = [range(first, min(first + _IMAGES_AT_ONCE, len(y))) for first in range(0, len(y), _IMAGES_AT_ONCE)]
-
-    def masked(block: range, images: Tensor) -> Tensor:
-        return images if unseen is None else images.masked_fill_(unseen[block.start : block.stop], 0)
+def _step_by_planes(problem: _Planes, eps: float) -> _Step:
+    """Return x -> x += a d, d being the solution along the depth alone in every plane of the grid."""
+    inverse = np.linalg.inv(problem.overlap + eps * np.eye(len(problem.overlap)))
 
     def step(x: Tensor) -> None:
-        planes = _along_depth(group.depth, x.permute(group.axes))
-        for block in blocks:
-            missed = group.images_of(block, planes).neg_().add_(y[block.start : block.stop])
-            group.spread(block, masked(block, missed), planes)
-        soft = _softened(planes, group, prior)
-        reached = _along_depth(overlap @ inverse, soft)
+        planes = problem.missed(x)
+        soft = problem.softened(planes)
+        reached = _along_depth(problem.overlap @ inverse, soft)
         gain = _dot(reached, planes)
-        energy = sum(_energy(masked(block, group.images_of(block, reached))) for block in blocks)
+        energy = problem.energy_of_images(reached)
         if energy > 0:
-            add_along_depth(x, group.axes, gain / energy * (smoothed.T @ inverse), soft)
+            add_along_depth(x, problem.group.axes, gain / energy * (problem.smoothed.T @ inverse), soft)
 
     return step
 
@@ -267,10 +327,6 @@ def _straight_solutions(A: SliceSampler, prior: _Prior, eps: float) -> list[tupl
     return found
 
 
-def _add(x: Tensor, more: Tensor) -> None:
-    x += more
-
-
 def _conjugate_gradients(
     normal: Callable[[Tensor], Tensor], b: Tensor, eps: float, tolerance: float, iterations: int, tick: Tick
 ) -> Tensor:
@@ -295,6 +351,35 @@ def _conjugate_gradients(
         energy, before = _dot(r, Mr), energy
         p.mul_(energy / before).add_(r)
         Mp.mul_(energy / before).add_(Mr)
+        tick((step + 1) / iterations)
+    return z
+
+
+def _conjugate_gradients_in_planes(
+    problem: _Planes, x: Tensor, eps: float, tolerance: float, iterations: int, tick: Tick
+) -> Tensor:
+    """Solve (M + eps) z = y - A x as `_conjugate_gradients` does, and return z spread back to the planes.
+
+    With G from planes to images and S from plane to plane, M is G S G*. Every vector v of the images is known by G* v
+    alone: G* M v is G* G S (G* v), and <v, M v> is <G* v, S G* v>.
+    """
+    r = problem.missed(x)
+    s = problem.coupled(r)
+    z, p, t = torch.zeros_like(r), r.clone(), s.clone()  # t is S p
+    energy = _dot(r, s)
+    target = energy * tolerance**2
+    for step in range(iterations):
+        if energy <= target:
+            break
+        q = problem.there_and_back(t.clone()).add_(p, alpha=eps)
+        length = energy / _dot(t, q)
+        z.add_(p, alpha=length)
+        r.sub_(q, alpha=length)
+        del q, s  # before the next ones are made
+        s = problem.coupled(r)
+        energy, before = _dot(r, s), energy
+        p.mul_(energy / before).add_(r)
+        t.mul_(energy / before).add_(s)
         tick((step + 1) / iterations)
     return z
 
@@ -327,7 +412,8 @@ class _DirectSolution:
 
     axes: tuple[int, int, int]
     analyse: Float64
-    gain: NDArray[np.float32]
+    values: Float64
+    eps: float
     spread: Float64
     down: _Spectrum
     across: _Spectrum
@@ -340,26 +426,37 @@ class _DirectSolution:
         smoothed, overlap = prior.coupling(group.depth)
         values, vectors = np.linalg.eigh(overlap)
         down, across = _Spectrum.of(group.runs[0].rows), _Spectrum.of(group.runs[0].columns)
-        in_plane = down.values[:, None] * across.values[None, :]
-        gain = in_plane / (values[:, None, None] * in_plane**2 + eps)
-        return cls(group.axes, vectors.T, gain.astype(np.float32), smoothed.T @ vectors, down, across)
+        return cls(group.axes, vectors.T, values, eps, smoothed.T @ vectors, down, across)
 
     @property
     def pixels_are_voxels(self) -> bool:
         """Whether nothing is interpolated in the plane."""
-        return bool(self.gain[0].size == 1)
+        return self.down.values.size * self.across.values.size == 1
 
     def correct(self, x: Tensor, residual: Tensor) -> None:
-        """Add the solution for a residual to `x`; image by image, so that no second copy of all is made."""
+        """Add the solution for a residual to `x`."""
         if self.pixels_are_voxels:
-            add_along_depth(x, self.axes, (self.spread * self.gain.reshape(-1)) @ self.analyse, residual)
-            return
+            gains = np.concatenate([self._gain(k).reshape(-1) for k in range(len(self.values))])
+            add_along_depth(x, self.axes, (self.spread * gains) @ self.analyse, residual)
+        else:
+            self.correct_by_images(x, residual)
+
+    def correct_by_images(self, x: Tensor, residual: Iterable[Tensor]) -> None:
+        """Add the solution for a residual that is made image by image to `x`, so that no copy of all images is made."""
         across, down = self.across, self.down
-        inner = _along_depth(self.analyse, torch.stack([across.analyse(down.analyse(image, -2), -1) for image in residual]))
-        for image, gain in zip(inner, self.gain, strict=True):
-            image *= torch.from_numpy(gain).to(x)
-        planes = torch.stack([across.synthesise(down.synthesise(image, -2), -1) for image in inner])
+        analysed = _stacked((across.analyse(down.analyse(image, -2), -1) for image in residual), len(self.values))
+        inner = _along_depth(self.analyse, analysed)
+        del analysed
+        for k, image in enumerate(inner):
+            image *= torch.from_numpy(self._gain(k)).to(x)
+        planes = _stacked((across.synthesise(down.synthesise(image, -2), -1) for image in inner), len(inner))
         add_along_depth(x, self.axes, self.spread, planes)
+
+    def _gain(self, k: int) -> NDArray[np.float32]:
+        """Return what is left of the coefficients of one eigenvalue, (rows, columns)."""
+        in_plane = self.down.values[:, None] * self.across.values[None, :]
+        gain: NDArray[np.float32] = (in_plane / (self.values[k] * in_plane**2 + self.eps)).astype(np.float32)
+        return gain
 
 
 @dataclass(frozen=True, eq=False)
@@ -383,6 +480,16 @@ class _Spectrum:
 
     def synthesise(self, images: Tensor, dim: int) -> Tensor:
         return images if self.right is None else _along(self.right.T, images, dim)
+
+
+def _stacked(images: Iterable[Tensor], count: int) -> Tensor:
+    """Return so many images in one tensor, without holding all of them twice."""
+    stack = torch.empty(0)
+    for k, image in enumerate(images):
+        if k == 0:
+            stack = image.new_empty((count, *image.shape))
+        stack[k] = image
+    return stack
 
 
 def _along(matrix: Float64, images: Tensor, dim: int) -> Tensor:

@@ -16,8 +16,8 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 
 from medrecon.core.errors import DicomError
 from medrecon.readers.dicom.alike import AlikeHeaders
-from medrecon.readers.dicom.tags import quiet_library
-from medrecon.safety.gate import gate
+from medrecon.readers.dicom.tags import Tags, quiet_library
+from medrecon.safety.gate import GatedFile, gate
 from tests.makers_dicom import make_series
 
 Change = Callable[[Dataset, int], None]
@@ -73,13 +73,17 @@ def plain(values: Dataset) -> dict[int, Any]:
     return {int(one.tag): (one.VR, [plain(item) for item in one.value] if one.VR == "SQ" else one.value) for one in values}
 
 
+def gated(data: bytes) -> GatedFile:
+    found = gate(data)
+    assert found is not None
+    return found
+
+
 def difference(files: Sequence[bytes], headers: AlikeHeaders) -> list[int]:
     """Which files' headers are not those that pydicom reads from them alone, with nothing that it did not see."""
     wrong = []
     for number, data in enumerate(files):
-        gated = gate(data)
-        assert gated is not None
-        tags = headers.tags(gated, number)
+        tags = headers.tags(gated(data), number)
         alone = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True)
         raw = {int(element.tag): element.value for element in alone.values() if isinstance(element.value, bytes)}
         same = all(tags.elements[tag].value == value for tag, value in raw.items())
@@ -132,7 +136,7 @@ REFUSED = (ValueError, NotImplementedError, OSError, LookupError, TypeError, Att
 
 def test_what_is_the_same_in_all_files_is_kept_once(tmp_path: Path) -> None:
     headers = AlikeHeaders()
-    tags = [headers.tags(gated, k) for k, data in enumerate(written(tmp_path, nothing)) if (gated := gate(data)) is not None]
+    tags = [headers.tags(gated(data), k) for k, data in enumerate(written(tmp_path, nothing))]
     patients = {id(one.elements[0x00100020]) for one in tags}
     places = {one.elements[0x00200032].value for one in tags}
     assert (len(patients), len(places)) == (1, 9)
@@ -140,9 +144,10 @@ def test_what_is_the_same_in_all_files_is_kept_once(tmp_path: Path) -> None:
 
 def test_the_comparison_finds_a_header_that_is_another_files(tmp_path: Path) -> None:
     files = written(tmp_path, nothing)
+    first = gated(files[0])
 
     class Stuck(AlikeHeaders):
-        def tags(self, gated: Any, number: int) -> Any:
-            return super().tags(gate(files[0]) if number == 5 else gated, number)
+        def tags(self, file: GatedFile, number: int) -> Tags:
+            return super().tags(first if number == 5 else file, number)
 
     assert difference(files, Stuck()) == [5]

@@ -28,7 +28,7 @@ class AlikeHeaders:
     def __init__(self) -> None:
         self._form: _Form | None = None
 
-    def tags(self, gated: GatedFile, number: int) -> Tags:
+    def tags(self, file: GatedFile, number: int) -> Tags:
         """Return the tags before a gated file's pixels, as `parse` would; elements that are the same share their memory.
 
         Raises
@@ -36,10 +36,10 @@ class AlikeHeaders:
         DicomError
             ``DCM-PARSE`` with the file's number.
         """
-        found = self._form.filled(gated) if self._form is not None else None
+        found = self._form.filled(file) if self._form is not None else None
         if found is None:
-            values, found = parse(gated, number), []
-            self._form = _form_of(gated, values, self._form)
+            values, found = parse(file, number), []
+            self._form = _form_of(file, values, self._form)
         return Tags(values, number) if self._form is None else self._form.tags(found, number)
 
 

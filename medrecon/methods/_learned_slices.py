@@ -96,6 +96,7 @@ class Restorer:
         """Functions of the depth that the network paints with."""
         return self.module.config.functions
 
+    @torch.no_grad()
     def volume(self, A: SliceSampler, y: Tensor, classical: Tensor, tick: Tick) -> Tensor:
         """Return what the network makes of the slices and a classical volume, in the axes and the unit of A."""
         frame, order = frame_of(A, self.functions)
@@ -127,6 +128,7 @@ class Restorer:
             tick(min(share, 1.0))
         return replace(self, module=module.eval(), tuned_steps=steps)
 
+    @torch.no_grad()
     def share(self, own: OwnDirections | None) -> float:
         """Return which share of the network, beside `consistent_spline`, comes nearest to the patches as they were.
 

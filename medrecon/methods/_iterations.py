@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import gcd, prod
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,6 +30,7 @@ Preview = Callable[[Tensor], None]
 
 _KEPT_BYTES = 2**31  # of column sums that are kept between iterations
 _VIEWS_PER_SUBSET = 8
+_HALF_TURN = 2 / np.pi  # length of the mean of unit vectors all around half a turn
 
 
 def unseen(_: Tensor) -> None:
@@ -135,6 +137,22 @@ def column_rms(A: XRayTransform, device: torch.device) -> float:
     """
     signs = torch.randint(0, 2, A.domain, generator=torch.Generator().manual_seed(0)).float().mul_(2).sub_(1)
     return float(A.forward(signs.to(device)).norm() / prod(A.domain) ** 0.5)
+
+
+def axis_shares(A: XRayTransform, along_rays: float) -> tuple[float, float, float]:
+    """Return what differences along slices, rows and columns count, where those along the middle rays count less.
+
+    Only of an arc below half a turn; rays from more sides have no middle. Chen, Jin, Li and Wang 2013, Phys. Med. Biol.
+    58, 2119 weigh limited arcs so.
+    """
+    towards = A.views.towards_detector
+    middle = (towards / np.linalg.norm(towards, axis=1, keepdims=True)).mean(axis=0)
+    length = float(np.linalg.norm(middle))
+    if length <= _HALF_TURN:
+        return 1.0, 1.0, 1.0
+    along = (middle / length) @ A.grid.directions
+    slices, rows, columns = np.sqrt(1 - (1 - along_rays**2) * along**2)
+    return float(slices), float(rows), float(columns)
 
 
 def squared_norm_bound(A: XRayTransform, device: torch.device, rounds: int = 3) -> float:

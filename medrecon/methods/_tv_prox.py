@@ -26,18 +26,21 @@ class TotalVariation:
         Whether the proximal map also keeps the volume from falling below 0.
     upper : float, optional
         Value above which the proximal map lets no voxel rise.
+    shares : (slice, row, column)
+        What differences along each axis count beside what their distance makes of them.
     """
 
     spacing_mm: tuple[float, float, float]
     nonnegative: bool = True
     upper: float | None = None
+    shares: tuple[float, float, float] = (1.0, 1.0, 1.0)
     _dual: list[Tensor] = field(default_factory=list)
 
     @property
     def weights(self) -> tuple[float, ...]:
         """What differences along each axis count."""
         finest = min(self.spacing_mm)
-        return tuple(finest / spacing for spacing in self.spacing_mm)
+        return tuple(share * finest / spacing for share, spacing in zip(self.shares, self.spacing_mm, strict=True))
 
     def value(self, x: Tensor) -> float:
         """Return the total variation of a volume."""

@@ -35,6 +35,11 @@ class TvConfig(Config):
     upper_per_mm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         None, description="no attenuation above this: that of the densest material, where it is known; helps limited arcs most"
     )
+    along_rays: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0,
+        description="of a limited arc: what differences along its middle rays count beside those across; below 1 edges come "
+        "forth that no ray grazed",
+    )
     start: Literal["zero", "fdk"] = Field("fdk", description="what to begin with")
     tolerance: Annotated[float, Field(ge=0, lt=1, description="end where a pass changes the volume by less, relative")] = 1e-3
     stop: Literal["noise"] | Annotated[float, Field(gt=0)] | None = Field(
@@ -66,12 +71,21 @@ def tv(A: XRayTransform, y: Tensor, config: TvConfig, tick: Tick, preview: Previ
     -------
     (slices, rows, columns) Tensor, float32
     """
-    from medrecon.methods._iterations import allowed_residual, column_rms, data_of, groups_of, squared_norm_bound, start_from
+    from medrecon.methods._iterations import (
+        allowed_residual,
+        axis_shares,
+        column_rms,
+        data_of,
+        groups_of,
+        squared_norm_bound,
+        start_from,
+    )
     from medrecon.methods._tv_prox import TotalVariation
 
     y = data_of(A, y)
     x = start_from(A, y, config.start, config.nonnegative)
-    variation = TotalVariation(A.grid.spacing_mm, config.nonnegative, config.upper_per_mm)
+    shares = axis_shares(A, config.along_rays)
+    variation = TotalVariation(A.grid.spacing_mm, config.nonnegative, config.upper_per_mm, shares)
     steepest, enough = squared_norm_bound(A, y.device), allowed_residual(A, y, config.stop)
     per_residual = _STRENGTH * column_rms(A, y.device) / y.numel() ** 0.5
     groups, residual, ahead, t = groups_of(A, y, config.subsets), float("inf"), x, 1.0

@@ -57,7 +57,8 @@ class ProjectionJob(Job):
             ``PRJ-VALUE`` and ``PRJ-EMPTY`` for values that cannot be reconstructed, ``PRJ-FLAT`` for counts without an
             open beam.
         GeometryError
-            ``PRJ-FOV`` or ``GRID-REGION`` where grid and field of view do not meet.
+            ``PRJ-FOV`` or ``GRID-REGION`` where grid and field of view do not meet, ``PRJ-UNIT`` for an arc of radians called
+            degrees.
         """
         from medrecon.operators.xray_transform import XRayTransform
 

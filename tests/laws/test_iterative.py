@@ -14,7 +14,7 @@ from medrecon import methods
 from medrecon.core.errors import CancelledError
 from medrecon.core.progress import silent
 from medrecon.core.views import Detector, ViewGeometry
-from medrecon.methods._iterations import column_rms, groups_of, spread_order, squared_norm_bound
+from medrecon.methods._iterations import axis_shares, column_rms, groups_of, spread_order, squared_norm_bound
 from medrecon.methods._noise import noise_rms
 from medrecon.methods._tv_prox import TotalVariation
 from medrecon.operators.xray_transform import XRayTransform
@@ -178,6 +178,18 @@ def test_an_upper_bound_helps_where_few_views_leave_the_values_open() -> None:
     free, bounded = (run("tv", A, y, upper_per_mm=upper) for upper in (None, float(truth.max())))
     assert float(bounded.max()) <= float(truth.max())
     assert error(bounded, truth) < error(free, truth)
+
+
+def test_differences_along_the_middle_rays_of_a_limited_arc_count_less_and_of_a_whole_turn_alike() -> None:
+    def operator(arc_deg: float, middle_deg: float) -> XRayTransform:
+        angles = np.radians(middle_deg + np.linspace(-arc_deg / 2, arc_deg / 2, 13))
+        return XRayTransform(ViewGeometry.parallel(angles, Detector((8, 8), (1.0, 1.0))), centred_grid(8, 1.0))
+
+    assert axis_shares(operator(40, 0), 0.25) == pytest.approx((1, 0.25, 1))  # rays from front to back, along rows' direction
+    assert axis_shares(operator(40, 90), 0.25) == pytest.approx((1, 1, 0.25))
+    assert axis_shares(operator(40, 45), 0.25) == pytest.approx((1, np.sqrt(0.53125), np.sqrt(0.53125)))
+    assert axis_shares(operator(40, 90), 1.0) == (1, 1, 1)
+    assert axis_shares(operator(330, 90), 0.25) == (1, 1, 1)
 
 
 def test_a_step_is_denoised_by_the_closed_form() -> None:

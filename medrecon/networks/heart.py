@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils._pytree import tree_leaves
 
 from medrecon import networks
@@ -97,17 +98,41 @@ def transplanted(network: nn.Module, heart: Heart) -> nn.Module:
     return other
 
 
-def recorded(network: nn.Module, use: Callable[[nn.Module], object], most: int) -> list[Inputs]:
-    """Use a network and return what its heart was given, the first `most` times."""
+def recorded(network: nn.Module, use: Callable[[nn.Module], object], most: int) -> tuple[list[Inputs], tuple[int, ...]]:
+    """Use a network and return what its heart was given, the first `most` times, and the largest extent it met at all."""
     calls: list[Inputs] = []
+    largest: tuple[int, ...] = ()
 
     def recording(*inputs: Tensor) -> Any:  # noqa: ANN401 (one tensor or several)
+        nonlocal largest
+        extent = tuple(inputs[0].shape[2:])
+        largest = tuple(map(max, extent, largest or extent))
         if len(calls) < most:
             calls.append(tuple(tensor.detach().float().contiguous().clone() for tensor in inputs))
         return getattr(network, heart_name(network))(*inputs)
 
     use(transplanted(network, recording))
-    return calls
+    return calls, largest
+
+
+def fitted(heart: Heart, extent: tuple[int, ...]) -> Heart:
+    """Return a heart for inputs up to an extent of one that takes this extent only: the ends are repeated, then cut off."""
+
+    def run(*inputs: Tensor) -> Any:  # noqa: ANN401 (one tensor or several)
+        window: tuple[Any, ...] = (..., *(slice(n) for n in inputs[0].shape[2:]))
+        answer = heart(*(grown(tensor, extent) for tensor in inputs))
+        return answer[window] if isinstance(answer, Tensor) else tuple(part[window] for part in answer)
+
+    return run
+
+
+def grown(tensor: Tensor, extent: tuple[int, ...]) -> Tensor:
+    """Return a tensor whose ends are repeated up to an extent; raise `ValueError` for a larger one."""
+    missing = [wanted - given for wanted, given in zip(extent, tensor.shape[2:], strict=True)]
+    if min(missing) < 0:
+        raise ValueError(f"the network was exported for {extent}, the input has {tuple(tensor.shape[2:])}")
+    padding = [number for more in reversed(missing) for number in (0, more)]
+    return functional.pad(tensor, padding, mode="replicate") if any(missing) else tensor
 
 
 def outputs(answer: Any) -> list[Tensor]:  # noqa: ANN401 (one tensor or several)

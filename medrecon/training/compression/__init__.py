@@ -50,6 +50,8 @@ class Subject:
         What `medrecon.networks.weights.load` is given for it.
     calls : sequence of tuples of tensors
         What its heart was given on held-out examples: for calibration and export.
+    extent : tuple of int
+        The largest that its heart met there, (slices, rows, columns) or (rows, columns).
     use : callable
         Runs a network on one example as the recipe's task does, whatever its inputs are.
     finetune : FineTune
@@ -63,6 +65,7 @@ class Subject:
     manifest: Manifest
     weights: str
     calls: Sequence[tuple[Tensor, ...]]
+    extent: tuple[int, ...]
     use: Callable[[nn.Module], object]
     finetune: FineTune
     folder: Path

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from medrecon.core.errors import UsageError
-from medrecon.networks.heart import Heart, HeartOf, Inputs, farthest, heart_name
+from medrecon.networks.heart import Heart, HeartOf, Inputs, farthest, fitted, grown, heart_name, transplanted
+from medrecon.training.compression import Made, Subject
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,29 +19,38 @@ if TYPE_CHECKING:
 
     Arrays = Sequence[NDArray[np.float32]]
 
-_TOLERANCE = 1e-3  # of float32 arithmetic in another order, relative to the answer
+#: Of float32 arithmetic in another order; where weights are kept in 16 bits; in 8 bits: relative to the answer.
+SAME, SIXTEEN_BITS, EIGHT_BITS = 1e-3, 0.02, 0.5
 
 
-def program_of(network: nn.Module, example: Inputs) -> torch.export.ExportedProgram:
-    """Return a network's heart as a graph for inputs of the example's size."""
+def example_of(subject: Subject) -> Inputs:
+    """Return an input of the network's heart with the extent that is exported."""
+    return tuple(grown(tensor, subject.extent) for tensor in subject.calls[0])
+
+
+def program_of(subject: Subject) -> torch.export.ExportedProgram:
+    """Return a network's heart as a graph for inputs of the largest extent that its task has."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own, of what it is about to leave out
-        return torch.export.export(HeartOf(network).eval(), example)
+        return torch.export.export(HeartOf(subject.module).eval(), example_of(subject))
 
 
-def check(network: nn.Module, heart: Heart, calls: Sequence[Inputs], tolerance: float = _TOLERANCE) -> str:
-    """Compare an exported heart with the network's own; return the difference in words.
+def made_of(subject: Subject, heart: Heart, tolerance: float) -> Made:
+    """Put an exported heart into its network, once it has been compared with the network's own.
 
     Raises
     ------
     UsageError
-        ``CMP-EXPORT`` where they are farther apart than arithmetic in another order explains.
+        ``CMP-EXPORT`` where they are farther apart than arithmetic in another order, or in fewer bits, explains.
     """
-    apart = farthest((HeartOf(network), heart), calls)
+    apart = farthest((HeartOf(subject.module), heart), [example_of(subject)])
     if not apart <= tolerance:
         fact = f"the exported network's answer is {apart:.2%} off, {tolerance:.2%} are allowed"
         raise UsageError("CMP-EXPORT", fact, "Do not use the exported file; another version of the exporter may do better.")
-    return f"{heart_name(network)} at {_sizes(calls[0])}, {apart:.1e} off"
+    size = sum(path.stat().st_size for path in subject.folder.rglob("*") if path.is_file())
+    fits = fitted(heart, subject.extent)
+    words = f"{heart_name(subject.module)} for {'x'.join(map(str, subject.extent))}, {apart:.1e} off"
+    return Made(transplanted(subject.module, fits), fits, size, words)
 
 
 def heart_from(run: Callable[[Arrays], Arrays]) -> Heart:
@@ -53,12 +62,3 @@ def heart_from(run: Callable[[Arrays], Arrays]) -> Heart:
         return answers[0] if len(answers) == 1 else answers
 
     return heart
-
-
-def size_of(folder: Path) -> int:
-    """Return the bytes of all files in a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def _sizes(inputs: Inputs) -> str:
-    return "x".join(map(str, inputs[0].shape[2:]))

@@ -8,9 +8,9 @@ from __future__ import annotations
 import warnings
 
 from medrecon.core.settings import Config
-from medrecon.networks.heart import HeartOf, farthest, heart_name, transplanted
+from medrecon.networks.heart import grown
 from medrecon.training.compression import Made, Subject
-from medrecon.training.compression._export import size_of
+from medrecon.training.compression._export import EIGHT_BITS, made_of
 from medrecon.training.compression.openvino import compiled, converted, unreported
 
 
@@ -25,9 +25,6 @@ def int8(subject: Subject, _config: Int8Config) -> Made:
         warnings.simplefilter("ignore")  # NNCF's own
         import nncf
 
-        examples = nncf.Dataset([[tensor.numpy() for tensor in inputs] for inputs in subject.calls])
+        examples = nncf.Dataset([[grown(tensor, subject.extent).numpy() for tensor in inputs] for inputs in subject.calls])
         quantised = nncf.quantize(model, examples, subset_size=len(subject.calls))
-    heart = compiled(quantised, subject.folder)
-    apart = farthest((HeartOf(subject.module), heart), subject.calls)
-    words = f"{heart_name(subject.module)} calibrated on {len(subject.calls)} examples, {apart:.1%} off"
-    return Made(transplanted(subject.module, heart), heart, size_of(subject.folder), words)
+    return made_of(subject, compiled(quantised, subject.folder), EIGHT_BITS)

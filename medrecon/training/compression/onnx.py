@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from medrecon.core.settings import Config
-from medrecon.networks.heart import Heart, transplanted
+from medrecon.networks.heart import Heart
 from medrecon.training.compression import Made, Subject
-from medrecon.training.compression._export import check, heart_from, program_of, size_of
+from medrecon.training.compression._export import SAME, heart_from, made_of, program_of
 
 
 class OnnxConfig(Config):
@@ -23,10 +23,9 @@ def onnx(subject: Subject, _config: OnnxConfig) -> Made:
     path = subject.folder / "model.onnx"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own, of what torch is about to leave out
-        written: Any = torch.onnx.export(program_of(subject.module, subject.calls[0]), (), dynamo=True, verbose=False)
+        written: Any = torch.onnx.export(program_of(subject), (), dynamo=True, verbose=False)
         written.save(path)
-    heart = _session(path)
-    return Made(transplanted(subject.module, heart), heart, size_of(subject.folder), check(subject.module, heart, subject.calls))
+    return made_of(subject, _session(path), SAME)
 
 
 def _session(path: Path) -> Heart:

@@ -12,11 +12,9 @@ from typing import Any
 import torch
 
 from medrecon.core.settings import Config
-from medrecon.networks.heart import Heart, transplanted
+from medrecon.networks.heart import Heart
 from medrecon.training.compression import Made, Subject
-from medrecon.training.compression._export import check, heart_from, program_of, size_of
-
-_TOLERANCE = 0.02  # OpenVINO takes bfloat16 by itself where the processor has it
+from medrecon.training.compression._export import SIXTEEN_BITS, heart_from, made_of, program_of
 
 
 class OpenvinoConfig(Config):
@@ -25,9 +23,7 @@ class OpenvinoConfig(Config):
 
 def openvino(subject: Subject, _config: OpenvinoConfig) -> Made:
     """Write the network's heart as ``model.xml`` and run it with OpenVINO."""
-    heart = compiled(converted(subject), subject.folder)
-    words = check(subject.module, heart, subject.calls, _TOLERANCE)
-    return Made(transplanted(subject.module, heart), heart, size_of(subject.folder), words)
+    return made_of(subject, compiled(converted(subject), subject.folder), SIXTEEN_BITS)
 
 
 def converted(subject: Subject) -> Any:  # noqa: ANN401 (OpenVINO's model)
@@ -36,7 +32,7 @@ def converted(subject: Subject) -> Any:  # noqa: ANN401 (OpenVINO's model)
         warnings.simplefilter("ignore")  # torch's own, on the way through its exporter
         import openvino as ov
 
-        return ov.convert_model(program_of(subject.module, subject.calls[0]))
+        return ov.convert_model(program_of(subject))
 
 
 @contextlib.contextmanager

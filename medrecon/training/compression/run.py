@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -96,25 +97,36 @@ def compress(config: CompressionConfig, out: Path, tick: Tick = silent) -> Table
     return table
 
 
+@dataclass(slots=True)
+class _Judged:
+    """What came out of validating a network: numbers, last answers, and what its heart was given."""
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    answers: list[Tensor] = field(default_factory=list)
+    calls: list[Inputs] = field(default_factory=list)
+    extent: tuple[int, ...] = ()
+
+
 class _Bench:
     """Where every variant is made and measured under the same conditions."""
 
     def __init__(self, config: CompressionConfig, recipe: TrainingConfig, loaded: LoadedNet, out: Path) -> None:
         self.config, self.recipe, self.loaded, self.out = config, recipe, loaded, out
-        self.task = make_task(recipe, Processes(0, 1, torch.device("cpu")))
+        self.task = make_task(recipe.model_copy(update={"batch": 1}), Processes(0, 1, torch.device("cpu")))
         self.settings = _settings(loaded)
-        self.metrics: dict[str, float] = {}
-        self.calls: list[Inputs] = []
+        self.judged = _Judged()
         self.seconds, self.bytes = math.inf, 0
 
     def original(self) -> Row:
         """Measure the network itself, and keep what it was given on the way."""
         self.out.mkdir(parents=True, exist_ok=True)
-        self.metrics, self.calls = self._judged(self.loaded.module)
+        self.judged = self._judge(self.loaded.module)
         path = self.out / f"original{ENDING}"
         weights.save(path, self.loaded.manifest.network, self.settings, self.loaded.module, self.loaded.manifest)
-        self.seconds, self.bytes = self._seconds(HeartOf(self.loaded.module), self.calls[0]), path.stat().st_size
-        return Row(name="original", kind="float32", bytes=self.bytes, cpu_seconds=self.seconds, metrics=self.metrics, lost_db=0.0)
+        self.seconds, self.bytes = self._seconds(HeartOf(self.loaded.module), self.judged), path.stat().st_size
+        return Row(
+            name="original", kind="float32", bytes=self.bytes, cpu_seconds=self.seconds, metrics=self.judged.metrics, lost_db=0.0
+        )
 
     def row(self, variant: VariantConfig, tick: Tick) -> Row:
         """Make and measure one variant, or say why there is none."""
@@ -129,7 +141,16 @@ class _Bench:
                 return self._measured(variant, kind.make(self._subject(folder, tick), settings))
         except CancelledError:
             raise
-        except (ImportError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, MedreconError) as error:
+        except (
+            ImportError,
+            RuntimeError,
+            ValueError,
+            TypeError,
+            LookupError,
+            AttributeError,
+            AssertionError,
+            MedreconError,
+        ) as error:
             reason = printable(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}", 300)
             _log.warning("%s of %s failed: %s", variant.label, self.loaded.manifest.network, reason)
             return Row(name=variant.label, kind=variant.kind, failed=reason)
@@ -142,7 +163,8 @@ class _Bench:
             settings=self.settings,
             manifest=manifest,
             weights=str(self.out / f"original{ENDING}"),
-            calls=tuple(self.calls),
+            calls=tuple(self.judged.calls),
+            extent=self.judged.extent,
             use=self._use,
             finetune=_FineTuner(self.recipe, folder, manifest, tick),
             folder=folder,
@@ -153,45 +175,41 @@ class _Bench:
             return self.task.loss(network, self.task.batch(_SEED, 0))
 
     def _measured(self, variant: VariantConfig, made: Made) -> Row:
-        metrics, calls = self._judged(made.module)
-        seconds = self._seconds(made.heart, calls[0])
-        lost = self.metrics["psnr_db"] - metrics["psnr_db"] if "psnr_db" in metrics else None
+        judged = self._judge(made.module)
+        seconds = self._seconds(made.heart, judged)
+        before, after = self.judged.metrics.get("psnr_db"), judged.metrics.get("psnr_db")
+        lost = None if before is None or after is None else before - after
         halved = made.bytes <= self.bytes / 2 or seconds <= self.seconds / 2
         return Row(
             name=variant.label,
             kind=variant.kind,
             bytes=made.bytes,
             cpu_seconds=seconds,
-            metrics=metrics,
+            metrics=judged.metrics,
             lost_db=lost,
-            apart=_apart(self._answer(self.loaded.module), self._answer(made.module)),
+            apart=_apart(self.judged.answers, judged.answers),
             halves=halved and lost is not None and lost <= self.config.most_lost_db,
             note=made.note,
         )
 
-    def _judged(self, network: nn.Module) -> tuple[dict[str, float], list[Inputs]]:
-        """Validate a network as its task does; return the numbers and what its heart was given meanwhile."""
-        metrics: dict[str, float] = {}
+    def _judge(self, network: nn.Module) -> _Judged:
+        """Validate a network as its task does, and keep what it answered and what its heart was given meanwhile."""
+        judged = _Judged()
 
         def validate(watched: nn.Module) -> None:
-            with torch.no_grad():
-                metrics.update({name: float(value) for name, value in self.task.validate(watched).items()})
+            hook = watched.register_forward_hook(lambda *given: judged.answers.extend(outputs(given[-1])[-1:]))
+            try:
+                with torch.no_grad():
+                    judged.metrics = {name: float(value) for name, value in self.task.validate(watched).items()}
+            finally:
+                hook.remove()
 
-        calls = recorded(network, validate, self.config.calls)
-        return metrics, [inputs for inputs in calls if inputs[0].shape == calls[0][0].shape]
+        judged.calls, judged.extent = recorded(network, validate, self.config.calls)
+        return judged
 
-    def _answer(self, network: nn.Module) -> Tensor:
-        """Return the last thing that a network answers on one batch."""
-        answers: list[Tensor] = []
-        hook = network.register_forward_hook(lambda *given: answers.extend(outputs(given[-1])[-1:]))
-        try:
-            self._use(network)
-        finally:
-            hook.remove()
-        return answers[-1].float()
-
-    def _seconds(self, heart: Heart, inputs: Inputs) -> float:
-        """Return the processor time of one call, the shortest of some: a busy machine changes little."""
+    def _seconds(self, heart: Heart, judged: _Judged) -> float:
+        """Return the processor time of the largest call, the shortest of some: a busy machine changes little."""
+        inputs = max(judged.calls, key=lambda call: call[0].numel())
         with torch.inference_mode():
             heart(*inputs)
             return min(_once(heart, inputs) for _ in range(self.config.repeats))
@@ -237,5 +255,7 @@ def _once(heart: Heart, inputs: Inputs) -> float:
     return time.process_time() - start
 
 
-def _apart(exact: Tensor, other: Tensor) -> float:
-    return float((other - exact).square().mean().sqrt() / exact.square().mean().sqrt().clamp_min(1e-20))
+def _apart(exact: list[Tensor], other: list[Tensor]) -> float:
+    """Return the difference of all answers over the size of the first ones, both as root mean squares."""
+    missed = sum(float((b.float() - a.float()).square().sum()) for a, b in zip(exact, other, strict=True))
+    return math.sqrt(missed / max(sum(float(a.float().square().sum()) for a in exact), 1e-20))

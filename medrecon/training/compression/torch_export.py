@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 
 from medrecon.core.settings import Config
-from medrecon.networks.heart import transplanted
 from medrecon.training.compression import Made, Subject
-from medrecon.training.compression._export import check, program_of, size_of
+from medrecon.training.compression._export import SAME, made_of, program_of
 
 
 class TorchExportConfig(Config):
@@ -16,9 +15,6 @@ class TorchExportConfig(Config):
 
 def torch_export(subject: Subject, _config: TorchExportConfig) -> Made:
     """Write the network's heart as ``model.pt2``."""
-    program = program_of(subject.module, subject.calls[0])
+    program = program_of(subject)
     torch.export.save(program, subject.folder / "model.pt2")
-    heart = program.module()
-    return Made(
-        transplanted(subject.module, heart.forward), heart, size_of(subject.folder), check(subject.module, heart, subject.calls)
-    )
+    return made_of(subject, program.module(), SAME)

@@ -82,7 +82,7 @@ def test_the_comparison_with_fdk_fails_after_two_steps() -> None:
     assert error(made.x, truth) > 0.7 * error(fdk(A, y, FdkConfig(), silent), truth)
 
 
-def test_from_slices_the_field_is_as_near_to_the_truth_as_the_spline_within_a_tenth_of_the_range() -> None:
+def test_from_slices_the_field_is_as_near_to_the_truth_as_the_spline_within_two_percent_of_the_range() -> None:
     poses = parallel_poses(6, shape=(16, 16))
     A = SliceSampler(poses, plan_grid(poses))
     truth = torch.from_numpy(smooth_volume(A.grid, np.random.default_rng(2))).float()
@@ -92,7 +92,7 @@ def test_from_slices_the_field_is_as_near_to_the_truth_as_the_spline_within_a_te
     spline = consistent_spline(A, y, ConsistentSplineConfig(), silent)
     spread = float(truth.max() - truth.min())
     rms = [float((x - truth).square().mean().sqrt()) / spread for x in (field, spline)]
-    assert rms[0] < rms[1] + 0.1
+    assert rms[0] < rms[1] + 0.02
 
 
 def test_the_same_steps_and_seed_give_the_same_volume_and_leave_the_callers_random_numbers_alone() -> None:

@@ -26,12 +26,14 @@ class GeneralSlices:
         if _is_compiled(x):
             from medrecon.operators import _general_cpu
 
-            return _general_cpu.forward(self.geometry, x).mul_(self._scale(x))
-        return _general_reference.forward(self.geometry, x).mul_(self._scale(x))
+            y = _general_cpu.forward(self.geometry, x)
+        else:
+            y = _general_reference.forward(self.geometry, x)
+        return self._scaled(y, into=y)
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Apply the transpose of `forward`."""
-        values = y * self._scale(y)
+        values = self._scaled(y, into=torch.empty_like(y))
         if _is_compiled(y):
             from medrecon.operators import _general_cpu
 
@@ -50,10 +52,12 @@ class GeneralSlices:
         enough: NDArray[np.bool_] = self.seen >= least
         return enough
 
-    def _scale(self, like: Tensor) -> Tensor:
-        """Return what brings the sum of each row to 1; 0 where nothing is seen."""
-        seen = torch.from_numpy(np.divide(1, self.seen, out=np.zeros_like(self.seen), where=self.seen > 0))
-        return seen.to(like)
+    def _scaled(self, y: Tensor, into: Tensor) -> Tensor:
+        """Bring the sum of each row to 1, or to 0 where nothing is seen; image by image, since all scales are larger than `y`."""
+        for k, seen in enumerate(self.seen):
+            scale = np.divide(1, seen, out=np.zeros_like(seen), where=seen > 0)
+            into[k] = y[k] * torch.from_numpy(scale).to(y)
+        return into
 
 
 def _is_compiled(tensor: Tensor) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QSignalBlocker, QTimer
 from qtpy.QtWidgets import QButtonGroup, QCheckBox, QComboBox, QGridLayout, QPushButton, QVBoxLayout, QWidget
 
 from medrecon import methods
@@ -311,6 +311,14 @@ class PreviewBox(QWidget):
         if on:
             self._timer.start()
 
+    def rest(self) -> None:
+        """Wish for no more planes; the picture is left to whoever shows the result in its place."""
+        with QSignalBlocker(self.switch):
+            self.switch.setChecked(False)
+        self._asked = None
+        say(self.state, "")
+        self.refresh()
+
     def look(self, view: View) -> None:
         """Turn the viewer and the preview to a view."""
         self.view.setCurrentIndex(self.view.findData(view))
@@ -360,7 +368,7 @@ class PreviewBox(QWidget):
 
     def _show(self, picture: Picture) -> None:
         info = self.bench.info
-        if info is None:
+        if info is None or not self.switch.isChecked():
             return
         self.picture = picture
         pictures, mm = flat(picture)

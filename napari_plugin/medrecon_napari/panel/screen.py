@@ -5,6 +5,7 @@ Layers that the user removes or renames are nobody's loss: everything is found a
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -47,14 +48,16 @@ class Screen:
 
     def __init__(self, viewer: napari.Viewer, home: Home) -> None:
         self.viewer, self._home = viewer, home
+        self._waiting: deque[Iterator[Callable[[], object]]] = deque()
 
-    def add(self, layers: Sequence[Layer], done: Callable[[], None] = lambda: None) -> None:
+    def add(self, layers: Sequence[Layer], done: Callable[[], None] = lambda: None, *, instead_of_preview: bool = False) -> None:
         """Add layers one by one: hidden, then painted, then shown, each with time for the window in between.
 
         napari makes the controls of a layer, its place in the scene and the programs that draw it in one go each; what lies
         between these is all that can be spread.
         """
         turns: list[Callable[[], object]] = [partial(letters.box, self.viewer, False)]
+        turns += [self._drop_unseen, partial(self._home.paint, True)] if instead_of_preview else []
         for layer in layers:
             turns += [partial(self._add_unseen, layer), partial(self._home.paint, True)]
             if layer.visible:
@@ -62,15 +65,27 @@ class Screen:
         self.take_turns(iter([*turns, self._select_picture, partial(letters.box, self.viewer, True), done]))
 
     def take_turns(self, turns: Iterator[Callable[[], object]]) -> None:
-        """Do things in as many turns of the event loop, for as long as the window is there."""
+        """Do things in as many turns of the event loop, after what is waiting, for as long as the window is there."""
+        self._waiting.append(turns)
+        if len(self._waiting) == 1:
+            QTimer.singleShot(_BREATH_MS, self._take_turn)
 
-        def next_one() -> None:
-            turn = None if self._home.is_closed else next(turns, None)
-            if turn is not None:
-                QTimer.singleShot(_BREATH_MS, next_one)  # set first: where this turn fails, the window must be painted again
-                turn()
+    def _take_turn(self) -> None:
+        if self._home.is_closed:
+            self._waiting.clear()
+            return
+        turn = next(self._waiting[0], None)
+        if turn is None:
+            self._waiting.popleft()
+        if self._waiting:  # set first: where this turn fails, the window must be painted again
+            QTimer.singleShot(_BREATH_MS, self._take_turn)
+        if turn is not None:
+            turn()
 
-        QTimer.singleShot(_BREATH_MS, next_one)
+    def _drop_unseen(self) -> None:
+        """Remove the preview without painting what was under it yet."""
+        self._home.paint(False)
+        self.drop_preview()
 
     def _add_unseen(self, layer: Layer) -> None:
         """Add a layer without showing or painting it yet."""

@@ -229,10 +229,9 @@ class ReconstructionPanel(Droppable):
         self.show_result(self.bench.jobs.get(number))
 
     def _add_result(self, layers: list[Layer], number: int) -> None:
-        self.screen.drop_preview()
         self.screen.hide_projections()
-        self.reconstruct.preview.switch.setChecked(False)
-        self.screen.add(layers)
+        self.reconstruct.preview.rest()
+        self.screen.add(layers, instead_of_preview=True)
         words = self.bench.jobs.get(number).in_words()
         self._say(Message("good", f"{words}. The volume is in the viewer; steps 3 and 4 make a surface of it and export it."))
 

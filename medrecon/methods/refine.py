@@ -42,6 +42,9 @@ class RefineConfig(Config):
     mirrors: Annotated[int, Field(ge=1, le=8)] = Field(
         4, description="times that the network sees the volume, mirrored; the mean counts, the spread is the uncertainty"
     )
+    share: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.75, description="how much of the network's correction is added: less than all of it where it is not at home"
+    )
     slack: Annotated[float, Field(ge=1, le=10)] = Field(
         1.1, description="how much more of the projections the volume may miss than the start did; beyond, it is corrected"
     )
@@ -86,7 +89,7 @@ def refine(A: XRayTransform, y: Tensor, config: RefineConfig, tick: Tick) -> Rec
     start = _start(A, y, config, part_of(tick, 0, _SHARES[0]))
     seen = channels(start, evidence(A, y, start), len(A.views), config.water_per_mm)
     mean, spread = mirrored(net.module, seen, config, str(y.device), part_of(tick, *_SHARES))
-    scale = _UNIT * config.water_per_mm
+    scale = config.share * _UNIT * config.water_per_mm
     x = start + scale * mean.to(start.device)
     x, findings = consistent(A, y, start, x.clamp(min=0) if config.nonnegative else x, config, part_of(tick, _SHARES[1], 1))
     findings += net.manifest.outside_training(spacing_mm=max(A.grid.spacing_mm)) + _unknown_start(config.start)

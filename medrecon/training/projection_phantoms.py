@@ -340,7 +340,7 @@ def _blurred(space: _Space, hu: Float32) -> Float32:
     """Soften as a scanner would that made this volume: a little in the plane, more across slices."""
     from scipy import ndimage
 
-    plane, across = space.uniform(0, 0.6), space.uniform(0, 1.5) if space.rng.random() < 0.6 else 0.0
+    plane, across = space.uniform(0, 1.2), space.uniform(0, 2.5) if space.rng.random() < 0.6 else 0.0
     sigma = [across / space.spacing_mm, plane / space.spacing_mm, plane / space.spacing_mm]
     found: Float32 = ndimage.gaussian_filter(hu, sigma, mode="nearest", truncate=3)
     return found

@@ -25,7 +25,7 @@ from medrecon.operators.slice_sampler import SliceSampler
 
 _LENGTH = 0.5  # of the covariance, in slice thicknesses
 _APART = 1e-3  # voxels: slices whose places differ by less count as straight behind each other
-_IMAGES_AT_ONCE = 2
+_IMAGES_AT_ONCE, _ROWS_AT_ONCE = 2, 32
 _TINY = 1e-6  # singular values below this share of the largest carry nothing in float32
 
 
@@ -238,23 +238,29 @@ class _Planes:
             self.group.spread(block, self._masked(block, self.group.images_of(block, planes)), planes)
         return planes
 
-    def energy_of_images(self, planes: Tensor) -> float:
-        """Return the squared norm of the images of planes."""
-        return sum(_energy(self._masked(block, self.group.images_of(block, planes))) for block in self._blocks)
+    def energy_of_images(self, matrix: Float64, planes: Tensor) -> float:
+        """Return the squared norm of the images of ``matrix @ planes``, which are never there all at once."""
+        mixed = ((block, _along_depth(matrix[block.start : block.stop], planes)) for block in self._blocks)
+        return sum(_energy(self._masked(block, self.group.images_of(block, some))) for block, some in mixed)
 
-    def softened(self, planes: Tensor) -> Tensor:
-        """Apply what C does within the planes."""
-        for axis in self.prior.soft_axes:
-            planes = _soften(planes, self.group.axes.index(axis))
-        return planes
+    def softened(self, planes: Tensor, into: Tensor) -> Tensor:
+        """Write to `into` what C does within the planes."""
+        for k, plane in enumerate(planes):
+            for axis in self.prior.soft_axes:
+                plane = _soften(plane, self.group.axes.index(axis) - 1)
+            into[k] = plane
+        return into
 
-    def coupled(self, planes: Tensor) -> Tensor:
-        """Apply C from plane to plane: along the depth, and within them."""
-        return _along_depth(self.overlap, self.softened(planes))
+    def coupled(self, planes: Tensor, into: Tensor) -> Tensor:
+        """Write to `into` what C makes from plane to plane: along the depth, and within them."""
+        self.softened(planes, into)
+        for rows in into.split(_ROWS_AT_ONCE, dim=1):
+            rows.copy_(_along_depth(self.overlap, rows))
+        return into
 
     def spread(self, x: Tensor, planes: Tensor) -> None:
-        """Add to the volume what C makes of planes."""
-        add_along_depth(x, self.group.axes, self.smoothed.T, self.softened(planes))
+        """Add to the volume what C makes of planes, which are overwritten."""
+        add_along_depth(x, self.group.axes, self.smoothed.T, self.softened(planes, into=planes))
 
     @property
     def _blocks(self) -> Iterator[range]:
@@ -278,13 +284,13 @@ _Step = Callable[[Tensor], None]
 def _step_by_planes(problem: _Planes, eps: float) -> _Step:
     """Return x -> x += a d, d being the solution along the depth alone in every plane of the grid."""
     inverse = np.linalg.inv(problem.overlap + eps * np.eye(len(problem.overlap)))
+    reach = problem.overlap @ inverse
 
     def step(x: Tensor) -> None:
         planes = problem.missed(x)
-        soft = problem.softened(planes)
-        reached = _along_depth(problem.overlap @ inverse, soft)
-        gain = _dot(reached, planes)
-        energy = problem.energy_of_images(reached)
+        soft = problem.softened(planes, torch.empty_like(planes)) if problem.prior.soft_axes else planes
+        gain = float((reach * _products(planes, soft)).sum())
+        energy = problem.energy_of_images(reach, soft)
         if energy > 0:
             add_along_depth(x, problem.group.axes, gain / energy * (problem.smoothed.T @ inverse), soft)
 
@@ -363,25 +369,33 @@ def _conjugate_gradients_in_planes(
     With G from planes to images and S from plane to plane, M is G S G*. Every vector v of the images is known by G* v
     alone: G* M v is G* G S (G* v), and <v, M v> is <G* v, S G* v>.
     """
-    r = problem.missed(x)
-    s = problem.coupled(r)
-    z, p, t = torch.zeros_like(r), r.clone(), s.clone()  # t is S p
-    energy = _dot(r, s)
+    found = problem.missed(x)
+    r, s, z, p, t = found.new_zeros((5, *found.shape))  # one block, which goes back to the system as a whole
+    p.copy_(r.copy_(found))
+    del found
+    energy = _dot(r, t.copy_(problem.coupled(r, into=s)))  # t is S p
     target = energy * tolerance**2
     for step in range(iterations):
         if energy <= target:
             break
-        q = problem.there_and_back(t.clone()).add_(p, alpha=eps)
+        q = problem.there_and_back(s.copy_(t)).add_(p, alpha=eps)
         length = energy / _dot(t, q)
         z.add_(p, alpha=length)
         r.sub_(q, alpha=length)
-        del q, s  # before the next ones are made
-        s = problem.coupled(r)
+        problem.coupled(r, into=s)
         energy, before = _dot(r, s), energy
         p.mul_(energy / before).add_(r)
         t.mul_(energy / before).add_(s)
         tick((step + 1) / iterations)
     return z
+
+
+def _products(a: Tensor, b: Tensor) -> Float64:
+    """Return the inner products of every plane of `a` with every one of `b`."""
+    total = np.zeros((len(a), len(b)))
+    for left, right in zip(a.split(_ROWS_AT_ONCE, dim=1), b.split(_ROWS_AT_ONCE, dim=1), strict=True):
+        total += (left.flatten(1) @ right.flatten(1).T).cpu().numpy()
+    return total
 
 
 def _energy(a: Tensor) -> float:

@@ -117,10 +117,13 @@ class SliceGroup:
         return planes
 
     def images_of(self, places: range, planes: Tensor) -> Tensor:
-        """Return the images of a few slices of the group, (len(places), rows, columns), from the planes of all."""
+        """Return the images of a few slices of the group, (len(places), rows, columns), from the planes of all or of these."""
         rows, columns, _, _ = self._parts[0]
         images = planes.new_empty((len(places), len(rows.index), len(columns.index)))
-        _gather(self._some(places), planes, images)
+        parts = self._some(places)
+        if len(planes) < len(self.slices):
+            parts = [(*part[:2], number, number) for number, part in enumerate(parts)]
+        _gather(parts, planes, images)
         return images
 
     def spread(self, places: range, images: Tensor, planes: Tensor) -> None:

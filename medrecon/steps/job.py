@@ -79,10 +79,13 @@ class Job(ABC):
 
 
 def marked(voxels: np.ndarray, quality: Quality, grid: Grid, scan: SliceScan | ProjectionScan, quantity: Quantity) -> Volume:
-    """Mark what was never seen, and put the quantity's outside value there: air for CT, never water."""
+    """Mark what was never seen, and put the quantity's outside value there: air for CT, never water.
+
+    `voxels` are the method's own, and are written to: a copy would be the largest array of a run.
+    """
     seen = quality.coverage > 0
     if not seen.all():
-        voxels = np.where(seen, voxels, np.float32(OUTSIDE_VALUE[quantity]))
+        np.copyto(voxels, np.float32(OUTSIDE_VALUE[quantity]), where=~seen)
     return Volume(voxels, grid, quantity, None if seen.all() else seen, scan.source)
 
 

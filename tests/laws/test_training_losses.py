@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -14,6 +15,9 @@ from medrecon.operators.linear import LinearOperator
 from medrecon.training import losses
 from medrecon.training.config import LossConfig, OptimiserConfig
 from medrecon.training.descent import rate_share
+from medrecon.training.mixture import Mixture
+from medrecon.training.tasks import Context, generator
+from medrecon.training.tasks.flow import Flow, FlowConfig
 
 
 def images(seed: int = 0, shape: tuple[int, ...] = (2, 1, 24, 20)) -> Tensor:
@@ -119,3 +123,26 @@ def test_the_rate_rises_falls_like_a_cosine_and_ends_where_asked() -> None:
     assert rate_share(0.55, config) == pytest.approx(0.05 + 0.95 * (1 + math.cos(math.pi / 2)) / 2)
     assert rate_share(1.0, config) == pytest.approx(0.05)
     assert rate_share(1.2, config) == pytest.approx(0.05)
+
+
+def test_the_flow_task_prefers_the_true_motion_that_it_is_never_told() -> None:
+    task = Flow(FlowConfig(pixels=64, motion=6.0), Context(1, losses.supervised(LossConfig()), Mixture()))
+    for number in range(4):
+        first, second, bend = (part[None] for part in task._bent(generator(7, number)))
+
+        def loss(share: float, pair: tuple[Tensor, Tensor] = (first, second), bend: Tensor = bend) -> float:
+            network = iter([share * bend, -share * bend])  # forth, and about that much back
+            return float(task.loss(Given(network), {"first": pair[0], "second": pair[1]}))
+
+        assert loss(1.0) < loss(0.5) < loss(0.0) < loss(-1.0)
+
+
+class Given(nn.Module):
+    """Answers with what it was given, in turn."""
+
+    def __init__(self, answers: Iterator[Tensor]) -> None:
+        super().__init__()
+        self.answers = answers
+
+    def forward(self, *_: Tensor) -> Tensor:
+        return next(self.answers)

@@ -254,7 +254,7 @@ class _Planes:
     def coupled(self, planes: Tensor, into: Tensor) -> Tensor:
         """Write to `into` what C makes from plane to plane: along the depth, and within them."""
         self.softened(planes, into)
-        for rows in into.split(_ROWS_AT_ONCE, dim=1):
+        for rows in _strips(into):
             rows.copy_(_along_depth(self.overlap, rows))
         return into
 
@@ -370,7 +370,8 @@ def _conjugate_gradients_in_planes(
     alone: G* M v is G* G S (G* v), and <v, M v> is <G* v, S G* v>.
     """
     found = problem.missed(x)
-    r, s, z, p, t = found.new_zeros((5, *found.shape))  # one block, which goes back to the system as a whole
+    block = found.new_zeros((5, *found.shape))  # one, which goes back to the system as a whole
+    r, s, z, p, t = (block[k] for k in range(len(block)))
     p.copy_(r.copy_(found))
     del found
     energy = _dot(r, t.copy_(problem.coupled(r, into=s)))  # t is S p
@@ -390,10 +391,16 @@ def _conjugate_gradients_in_planes(
     return z
 
 
+def _strips(planes: Tensor) -> Iterator[Tensor]:
+    """Yield views of a few rows of all planes at a time."""
+    for first in range(0, planes.shape[1], _ROWS_AT_ONCE):
+        yield planes[:, first : first + _ROWS_AT_ONCE]
+
+
 def _products(a: Tensor, b: Tensor) -> Float64:
     """Return the inner products of every plane of `a` with every one of `b`."""
     total = np.zeros((len(a), len(b)))
-    for left, right in zip(a.split(_ROWS_AT_ONCE, dim=1), b.split(_ROWS_AT_ONCE, dim=1), strict=True):
+    for left, right in zip(_strips(a), _strips(b), strict=True):
         total += (left.flatten(1) @ right.flatten(1).T).cpu().numpy()
     return total
 

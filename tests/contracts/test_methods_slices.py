@@ -30,7 +30,7 @@ from tests.makers_slices import (
 NAMES = [name for name in methods.names() if methods.get(name).input == "slices"]
 CASES = sampler_cases()
 SLOPE = np.array([0.3, -0.7, 1.1])
-#: They go on from `consistent_spline` at its usual tolerance, and leave it as it is where slices are not known to lie along the grid.
+#: They go on from `consistent_spline` at its usual tolerance, and leave it as it is where slices do not lie along the grid.
 LEARNED = ("recurrent", "zero_shot")
 PRECISE: dict[str, object] = {"tolerance": 1e-4, "iterations": 200}
 

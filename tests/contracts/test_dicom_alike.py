@@ -92,6 +92,17 @@ def difference(files: Sequence[bytes], headers: AlikeHeaders) -> list[int]:
     return wrong
 
 
+def readable(data: bytes) -> bool:
+    """Whether the gate and pydicom alone accept a file; pydicom refuses in many ways."""
+    try:
+        with quiet_library():
+            gated(data)
+            plain(pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True))
+    except (DicomError, ValueError, NotImplementedError, OSError, LookupError, TypeError, AttributeError):
+        return False
+    return True
+
+
 def written(folder: Path, change: Change, syntax: str = ExplicitVRLittleEndian) -> list[bytes]:
     make_series(folder, shape=(9, 8, 8), change=change, transfer_syntax=syntax)
     return [path.read_bytes() for path in sorted(folder.iterdir())]
@@ -121,17 +132,12 @@ def test_damaged_headers_between_good_ones_are_those_of_their_files(tmp_path: Pa
         data = bytearray(good[int(rng.integers(len(good)))])
         for at in rng.integers(300, len(data) - 200, rng.integers(1, 4)):
             data[at] = int(rng.integers(256))
-        try:
-            with quiet_library():
-                wrong = difference([bytes(data)], headers)
-        except (DicomError, *REFUSED):
+        if not readable(bytes(data)):
             continue
         seen += 1
-        assert wrong == []
+        with quiet_library():
+            assert difference([bytes(data)], headers) == []
     assert seen > 100
-
-
-REFUSED = (ValueError, NotImplementedError, OSError, LookupError, TypeError, AttributeError)
 
 
 def test_what_is_the_same_in_all_files_is_kept_once(tmp_path: Path) -> None:

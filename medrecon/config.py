@@ -149,6 +149,17 @@ def preset_names() -> tuple[str, ...]:
     return tuple(sorted(name for name in names if not name.startswith(("train-", "compress-"))))
 
 
+def load_presets() -> tuple[dict[str, ReconstructionConfig], dict[str, UsageError]]:
+    """Return all presets that can be used by name, and why each of the others cannot: its method's file may be broken."""
+    usable, refused = {}, {}
+    for name in preset_names():
+        try:
+            usable[name] = load_config(name)
+        except UsageError as error:
+            refused[name] = error
+    return usable, refused
+
+
 def load_preset(name: str) -> dict[str, Any]:
     """Return a preset as plain data; raise `UsageError` (``ARG-NAME``) where there is none of that name."""
     if name not in preset_names():

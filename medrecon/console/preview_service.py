@@ -82,8 +82,8 @@ def _answer(scan: SliceScan | Volume | ProjectionScan, request: Request) -> Prev
 
 def _warm_up(scan: SliceScan | Volume | ProjectionScan) -> None:
     """Show one plane to nobody: libraries are loaded at their first use, which would make the first answer a slow one."""
-    config = load_config(DEFAULT_PRESETS["projections" if isinstance(scan, ProjectionScan) else "slices"])
     with contextlib.suppress(MedreconError):  # told when somebody asks
+        config = load_config(DEFAULT_PRESETS["projections" if isinstance(scan, ProjectionScan) else "slices"])
         _answer(scan, Request(id=0, config=config, view="coronal", point_lps_mm=(0.0, 0.0, 0.0)))
 
 

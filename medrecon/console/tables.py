@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from medrecon.console.progress import write_json
+from medrecon.core.errors import MedreconError
 from medrecon.core.field_of_view import geometry_summary
 from medrecon.core.findings import Finding, Verdict
 from medrecon.core.provenance import RESEARCH_LABEL
@@ -99,18 +100,20 @@ def show_methods(as_json: bool) -> None:
     """List the methods with their settings and defaults."""
     from medrecon import methods
 
-    known = [methods.get(name) for name in methods.names()]
+    known, broken = methods.survey()
     if as_json:
         data = [
             {"name": m.name, "input": m.input, "summary": m.summary, "settings": m.settings.model_json_schema()} for m in known
         ]
-        return write_json(data)
+        return write_json(data + [_unavailable(name, error) for name, error in broken.items()])
     table = Table("method", "input", "what it does", "settings")
     for method in known:
         settings = "\n".join(
             f"{name} = {field.get_default(call_default_factory=True)}" for name, field in method.settings.model_fields.items()
         )
         table.add_row(method.name, method.input, method.summary, escape(settings))
+    for name, error in broken.items():
+        table.add_row(name, "", f"[red]unavailable[/red] {escape(str(error))}", "")
     _console().print(table)
     return None
 
@@ -118,16 +121,19 @@ def show_methods(as_json: bool) -> None:
 def show_presets(as_json: bool) -> None:
     """List the presets with the configuration that each stands for."""
     from medrecon import methods
-    from medrecon.config import load_config, preset_names
+    from medrecon.config import load_presets
 
-    known = {name: load_config(name) for name in preset_names()}
+    known, broken = load_presets()
     if as_json:
         inputs = {name: {"input": methods.get(config.method).input} for name, config in known.items()}
-        return write_json({name: inputs[name] | config.model_dump(mode="json") for name, config in known.items()})
+        told = {name: inputs[name] | config.model_dump(mode="json") for name, config in known.items()}
+        return write_json(told | {name: _unavailable(name, error) for name, error in broken.items()})
     table = Table("preset", "input", "method", "settings")
     for name, config in known.items():
         settings = "\n".join(f"{key} = {value}" for key, value in config.settings.items())
         table.add_row(name, methods.get(config.method).input, config.method, escape(settings))
+    for name, error in broken.items():
+        table.add_row(name, "", "[red]unavailable[/red]", escape(str(error)))
     _console().print(table)
     return None
 
@@ -159,6 +165,10 @@ def show_summary(summary: Summary, as_json: bool) -> None:
     console.print(table)
     console.print(f"{summary.finished} finished, {summary.skipped} finished before, {summary.failed} failed or refused.")
     return None
+
+
+def _unavailable(name: str, error: MedreconError) -> dict[str, object]:
+    return {"name": name, "unavailable": {"code": error.code, "fact": error.fact, "hint": error.hint}}
 
 
 def _series_row(series: SeriesInfo) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 EXPLANATIONS: Mapping[str, str] = {
     "ARG-ALLOW": "A laxness was named that does not exist. Each allowed laxness has a fixed name and is recorded in the result.",
     "ARG-BOTH": "A configuration and a preset were given together; each says everything, so one of them must go.",
+    "ARG-BROKEN": "A method, reader or format has a file that cannot be loaded or is not whole. The rest works without it.",
     "ARG-ENDING": "The ending of the output file belongs to no surface format.",
     "ARG-INPUT": "The method takes another kind of input: some methods take slices, others X-ray projections.",
     "ARG-NAME": "A method, reader, format or preset was named that does not exist. The message lists the known names.",

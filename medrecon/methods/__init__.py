@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pydantic.errors import PydanticUserError
+
 from medrecon.core import registry
 from medrecon.core.errors import UsageError
 from medrecon.core.findings import Finding
@@ -20,6 +22,8 @@ from medrecon.core.settings import Config
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_INPUTS = ("slices", "projections")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +80,34 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> Method:
-    """Return a method by name; raise `UsageError` (``ARG-NAME``) where there is none."""
-    module = registry.load(sys.modules[__name__], name)
-    camel = "".join(word.capitalize() for word in name.split("_"))
-    return Method(name, getattr(module, f"{camel}Config"), getattr(module, name), module.INPUT)
+    """Return a method by name; raise `UsageError`: ``ARG-NAME`` where there is none, ``ARG-BROKEN`` where its file is broken."""
+    package, settings = sys.modules[__name__], "".join(word.capitalize() for word in name.split("_")) + "Config"
+    module = registry.load(package, name, settings, name, "INPUT")
+    method = Method(name, getattr(module, settings), getattr(module, name), module.INPUT)
+    if not (isinstance(method.settings, type) and issubclass(method.settings, Config) and callable(method.run)):
+        raise registry.broken(package, name, f"{settings} is no Config, or {name} no function")
+    if method.input not in _INPUTS:
+        raise registry.broken(package, name, f"its INPUT is none of {', '.join(_INPUTS)}")
+    return method
+
+
+def survey() -> tuple[tuple[Method, ...], dict[str, UsageError]]:
+    """Return all methods that can be used, and by its name why each of the others cannot: a broken file costs its own method."""
+    usable, refused = [], {}
+    for name in names():
+        try:
+            usable.append(_with_a_form(get(name)))
+        except UsageError as error:
+            refused[name] = error
+    return tuple(usable), refused
+
+
+def _with_a_form(method: Method) -> Method:
+    """Return a method whose settings can be shown: they have defaults, and a schema."""
+    try:
+        method.settings()
+        method.settings.model_json_schema()
+    except (ValueError, PydanticUserError) as error:
+        why = f"its settings have no defaults or no schema ({type(error).__name__})"
+        raise registry.broken(sys.modules[__name__], method.name, why) from error
+    return method

@@ -14,10 +14,12 @@ from typing import Any
 
 import psutil
 import pytest
+from medrecon_napari.model import choice
 from medrecon_napari.model.runs import RunState
 from medrecon_napari.model.steps import Step
 
 import medrecon
+from medrecon import methods
 from tests.gui.driver import Driver
 from tests.makers_dicom import make_series
 
@@ -62,6 +64,35 @@ def test_a_killed_preview_is_told_beside_its_picture_and_comes_back(panel: Drive
     preview.pair.clear()
     preview.look("sagittal")
     panel.until(lambda: not preview.pair.is_empty, "another preview")
+
+
+@pytest.fixture
+def half_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Put a half-written file among the methods, before the panel opens."""
+    (tmp_path / "half.py").write_text("def half(A, y")
+    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
+    for kept in (choice.methods_for, choice.broken_methods):
+        kept.cache_clear()
+    yield
+    for kept in (choice.methods_for, choice.broken_methods):
+        kept.cache_clear()
+
+
+@pytest.mark.usefixtures("half_a_method")  # before the panel
+def test_a_broken_method_leaves_the_panel_whole_and_is_shown_as_not_available(quick_study: Path, request: Any) -> None:
+    panel: Driver = request.getfixturevalue("panel")
+    panel.load(quick_study)
+    panel.open_step(Step.RECONSTRUCT)
+    said = panel.panel.reconstruct.presets.broken
+    assert said.isVisible()
+    assert said.text().startswith("Not available: The method 'half' cannot be loaded: SyntaxError in line 1.")
+    assert said.text().endswith("ARG-BROKEN")
+    box = panel.panel.reconstruct.advanced.method
+    rows = {box.itemText(row): box.model().item(row).isEnabled() for row in range(box.count())}
+    assert rows["Half: not available"] is False
+    assert rows["Interpolate"] is True
+    panel.run()
+    panel.until(lambda: panel.layers("result"), "the result of another method")
 
 
 def test_layers_removed_and_renamed_during_a_run_are_no_loss(panel: Driver, quick_study: Path) -> None:

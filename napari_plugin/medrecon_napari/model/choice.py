@@ -15,10 +15,11 @@ from typing import Any
 import yaml
 
 from medrecon import methods
-from medrecon.config import ReconstructionConfig, load_config
+from medrecon.config import ReconstructionConfig, load_config, load_presets
 from medrecon.core.reading import ReadOptions
 from medrecon.surface.settings import SurfaceConfig
-from medrecon_napari.model.child import python
+from medrecon_napari.model.child import python, trouble_from
+from medrecon_napari.model.words import Trouble
 
 #: What a run writes: all that the panel shows, and from which everything else can be exported.
 RUN_FORMATS = ("nifti", "stl", "maps", "report")
@@ -116,17 +117,21 @@ def assignments(preset: str, config: ReconstructionConfig) -> tuple[str, ...]:
 
 
 def presets() -> dict[str, ReconstructionConfig]:
-    """Return the presets by name."""
-    from medrecon.config import preset_names
-
-    return {name: load_config(name) for name in preset_names()}
+    """Return the presets by name, those left out whose method cannot be loaded."""
+    return load_presets()[0]
 
 
 @functools.cache
 def methods_for(kind: str) -> tuple[str, ...]:
     """Return the methods that take a kind of series; the planes of a volume are slices too."""
     wanted = "slices" if kind == "volume" else kind
-    return tuple(name for name in methods.names() if methods.get(name).input == wanted)
+    return tuple(method.name for method in methods.survey()[0] if method.input == wanted)
+
+
+@functools.cache
+def broken_methods() -> Mapping[str, Trouble]:
+    """Return in words why each method cannot be used whose file is broken, by its name."""
+    return {name: trouble_from(error) for name, error in methods.survey()[1].items()}
 
 
 def presets_for(kind: str, known: Mapping[str, ReconstructionConfig]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal
 from psygnal import Signal
 
 import medrecon as mr
-from medrecon.config import DEFAULT_PRESETS, ReconstructionConfig
+from medrecon.config import DEFAULT_PRESETS, ReconstructionConfig, load_config
 from medrecon.core.errors import MedreconError
 from medrecon.core.field_of_view import recommended_grid
 from medrecon.core.findings import Verdict
@@ -97,8 +97,9 @@ class Workbench:
         self.previews = Previews(background)
         self.rates = Rates({str(k): float(v) for k, v in dict(memory.get(_RATES, {})).items()})
         self.presets = presets()
-        self.preset = DEFAULT_PRESETS["slices"]
-        self.config = self.presets[self.preset]
+        usual = DEFAULT_PRESETS["slices"]
+        self.preset = usual if usual in self.presets else next(iter(self.presets), usual)
+        self.config = self.presets[self.preset] if self.presets else load_config(usual)  # which says why there is none
         self._knows_preferences = False
         self.options = ReadOptions()
         self.path: Path | None = None
@@ -361,8 +362,13 @@ class Workbench:
     def _fit_preset(self) -> None:
         """Go over to a preset for the chosen kind of series, where the settings are for another."""
         kind, fitting = "slices" if self.info is None else self.info.kind, self.fitting_presets()
-        if fitting and self.config.method not in methods_for(kind):
+        known = methods_for(kind)
+        if self.config.method in known:
+            return
+        if fitting:
             self.use_preset(fitting[0])
+        elif known:  # the methods of its presets are broken, this one is not
+            self._use(ReconstructionConfig(method=known[0], device=self.config.device))
 
     def _read(self) -> None:
         """Read the chosen series, if it is usable."""

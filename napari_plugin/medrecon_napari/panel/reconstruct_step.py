@@ -14,7 +14,7 @@ from medrecon.core.errors import UsageError
 from medrecon.core.settings import parse
 from medrecon.safety.limits import free_memory_bytes
 from medrecon_napari.model import words
-from medrecon_napari.model.choice import methods_for
+from medrecon_napari.model.choice import broken_methods, methods_for
 from medrecon_napari.model.form import fields
 from medrecon_napari.model.previews import Picture, Ready, View, Wish
 from medrecon_napari.model.steps import Step
@@ -151,6 +151,9 @@ class _Presets(QWidget):
             self._group.addButton(made)
             self.buttons[name] = made
         outer.addWidget(self.meaning)
+        self.broken = label("", "bad", "Everything else works without it")
+        outer.addWidget(self.broken)
+        say(self.broken, "\n".join(f"Not available: {why} {why.code}" for why in broken_methods().values()))
         hooks.connect(bench.choice_changed, self.refresh)
         hooks.connect(bench.chosen, self._offer)
         self._offer()
@@ -233,9 +236,18 @@ class _Advanced(QWidget):
         kind = "slices" if self.bench.info is None else self.bench.info.kind
         self.method.clear()
         for name in methods_for(kind):
-            self.method.addItem(name.replace("_", " ").capitalize(), name)
+            self.method.addItem(_title(name), name)
+        self._add_broken()
         self.method.setCurrentIndex(self.method.findData(self.bench.config.method))
         self._projections_card.setVisible(kind == "projections")
+
+    def _add_broken(self) -> None:
+        """Show methods whose files are broken, not to be chosen: whoever looks for one reads why it is not there."""
+        for name, why in broken_methods().items():
+            self.method.addItem(f"{_title(name)}: not available", name)
+            item = self.method.model().item(self.method.count() - 1)
+            item.setEnabled(False)
+            item.setToolTip(f"{why} {why.code}")
 
     def _show_method(self, name: str) -> None:
         if self._settings is not None:
@@ -262,6 +274,10 @@ class _Advanced(QWidget):
         if name == self.bench.config.method and self._settings is not None:
             settings = self._settings.values()
         return parse(ReconstructionConfig, data | {"method": name, "settings": dict(settings)}, "settings")
+
+
+def _title(method: str) -> str:
+    return method.replace("_", " ").capitalize()
 
 
 class PreviewBox(QWidget):

@@ -31,6 +31,13 @@ SMALL: dict[str, tuple[str, ...]] = {
         "network.settings={levels: 1, channels: 4, layers: 1}",
     ),
     "train-recurrent": _SLICES,
+    "train-zero-shot": (
+        "settings.slices=6",
+        "settings.columns=16",
+        "settings.held_out=1",
+        "network.settings={inputs: 3, channels: 4, blocks: 1, basis: 4}",
+        "batch=2",
+    ),
     "train-from-dicom": _SLICES,
     "train-refine": (
         *_SCANS,

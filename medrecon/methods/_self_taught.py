@@ -110,11 +110,8 @@ class Pupil:
 
     def answer(self, images: Tensor, rows: CoarseRows) -> Tensor:
         """Return what is missing between the rows of coarse images (batch, coarse, columns), on the fine rows."""
-        known = torch.full_like(images, math.log2(self.step) / 3), torch.full_like(images, self.thickness)
-        seen = torch.stack([images, *known], dim=1).contiguous(memory_format=torch.channels_last)
         with self._arithmetic():
-            coefficients = self.network(seen)
-        return rows.detail(coefficients.float())
+            return answer(self.network, images, rows, self.step, self.thickness)
 
     @contextlib.contextmanager
     def _arithmetic(self) -> Iterator[None]:
@@ -129,6 +126,19 @@ class Lesson:
     steps: int
     planned: int
     seconds: float
+
+
+def answer(network: nn.Module, images: Tensor, rows: CoarseRows, step: float, thickness: float) -> Tensor:
+    """Return what a network finds missing between the rows of coarse images (batch, coarse, columns), on the fine rows."""
+    known = torch.full_like(images, math.log2(step) / 3), torch.full_like(images, thickness)
+    coefficients = network(torch.stack([images, *known], dim=1).contiguous(memory_format=torch.channels_last))
+    return rows.detail(coefficients.float())
+
+
+def inner(step: float) -> tuple[slice, slice, slice]:
+    """Return the part of patches (batch, fine, columns) that is not near their rim, where a network sees too little."""
+    cut = math.ceil(step)
+    return slice(None), slice(cut, -cut), slice(_RIM, -_RIM)
 
 
 def teach(pupil: Pupil, depth: RegularDepth, patches: Patches, budget: Budget, rate: float, coarse: int, tick: Tick) -> Lesson:
@@ -171,9 +181,8 @@ def _errors(pupil: Pupil, rows: CoarseRows, fine: Tensor) -> tuple[Tensor, Tenso
     images = rows.weights @ fine
     missed = rows.start @ images - fine
     error = missed + pupil.answer(images, rows)
-    cut = math.ceil(pupil.step)
-    inner = slice(None), slice(cut, -cut), slice(_RIM, -_RIM)
-    return missed[inner].square().mean(), error[inner].square().mean()
+    part = inner(pupil.step)
+    return missed[part].square().mean(), error[part].square().mean()
 
 
 def _first_rows(depth: RegularDepth, coarse: int) -> list[int]:

@@ -30,6 +30,7 @@ _T1 = {  # brightness beside white matter = 0.75: FreeSurfer's label, mean
 }  # fmt: skip
 _CORTEX, _FLUID = 3, 0
 _BRAIN_MARGIN_MM = 30.0  # around a label map, where skull, scalp and air are drawn
+_TRIED = 64  # voxels at once, to find one in the brain
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +85,7 @@ def random_volume(rng: np.random.Generator, shape: Shape, spacing_mm: float, bra
 
 
 def _head(rng: np.random.Generator, shape: Shape, spacing_mm: float, brain: LabelMap) -> Tensor:
-    points = _warped_points(rng, shape, spacing_mm, brain)
+    brain, points = _cropped(brain, _warped_points(rng, shape, spacing_mm, brain))
     painted = torch.from_numpy(_painted(rng, brain))
     distance = torch.from_numpy(brain.distance_mm)
     order = "bilinear" if rng.random() < 0.7 else "nearest"  # as a scan of 1 mm, or with sharper edges than any
@@ -144,17 +145,35 @@ def _textured(rng: np.random.Generator, volume: Tensor) -> Tensor:
 
 
 def _warped_points(rng: np.random.Generator, shape: Shape, spacing_mm: float, brain: LabelMap) -> Tensor:
-    """Return where each voxel looks into the label map, (slices, rows, columns, 3), from -1 to 1, last axis first."""
+    """Return where each voxel looks into the label map, (slices, rows, columns, 3), by index."""
     size = np.array(brain.labels.shape, dtype=np.float64)
     turn = np.eye(3)[rng.permutation(3)] * rng.choice((-1, 1), 3)[:, None] @ _rotation(rng.normal(0, np.radians(12), 3))
     turn = turn @ np.diag(rng.uniform(0.85, 1.15, 3))
-    where = np.argwhere(brain.distance_mm < rng.choice((1, 15)))
-    centre = where[rng.integers(len(where))]
+    centre = _near(rng, brain, within_mm=float(rng.choice((1, 15))))
     steps = np.stack(np.meshgrid(*((np.arange(n) - (n - 1) / 2) * spacing_mm for n in shape), indexing="ij"), axis=-1)
     points = steps @ turn.T + centre
     bend = torch.stack([_smooth_noise(rng, shape, 20 / spacing_mm) for _ in range(3)], dim=-1) * rng.uniform(0, 2.0)
-    unit = (torch.from_numpy(points) + bend) / torch.from_numpy((size - 1) / 2) - 1
-    return unit.flip(-1).float()
+    within: Tensor = (torch.from_numpy(points) + bend).clamp(torch.zeros(3), torch.from_numpy(size - 1))
+    return within
+
+
+def _near(rng: np.random.Generator, brain: LabelMap, within_mm: float) -> NDArray[np.int64]:
+    """Draw a voxel in the brain or near it; looking at a few voxels is quicker than listing all that would do."""
+    while True:
+        tried = rng.integers(brain.labels.shape, size=(_TRIED, 3))
+        good = brain.distance_mm[tuple(tried.T)] < within_mm
+        if good.any():
+            return np.asarray(tried[int(good.argmax())])
+
+
+def _cropped(brain: LabelMap, points: Tensor) -> tuple[LabelMap, Tensor]:
+    """Return the part of a label map that the points look into, and the points there, from -1 to 1, last axis first."""
+    low, high = (edge.numpy() for edge in torch.aminmax(points.reshape(-1, 3), dim=0))
+    first, last = np.floor(low).astype(int), np.ceil(high).astype(int) + 1
+    part = tuple(slice(a, max(b, a + 2)) for a, b in zip(first, last, strict=True))
+    half = (np.array(brain.labels[part].shape) - 1) / 2
+    unit = (points - torch.from_numpy(first)) / torch.from_numpy(half) - 1
+    return LabelMap(brain.labels[part], np.ascontiguousarray(brain.distance_mm[part])), unit.flip(-1).float()
 
 
 def _rotation(angles_rad: NDArray[np.float64]) -> NDArray[np.float64]:

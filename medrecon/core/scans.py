@@ -20,6 +20,10 @@ from medrecon.core.profile import SliceProfile
 from medrecon.core.source import Source
 from medrecon.core.volume import Quantity, Volume
 
+#: Cosine between rows and columns of pixels: the fitted calibration of a freehand probe leans by up to three degrees.
+_MOST_LEAN = 0.1
+_MOST_OFF = 1e-3  # of the unit normal
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SlicePoses:
@@ -29,7 +33,8 @@ class SlicePoses:
     ----------
     to_lps_mm : (n, 4, 4) float64
         Maps ``(depth_mm, row, column, 1)`` of image k to LPS mm. The first column is the unit normal, the second and
-        third the steps to the next row and column, the fourth the centre of pixel (0, 0).
+        third the steps to the next row and column, the fourth the centre of pixel (0, 0). Rows and columns may lean
+        towards each other by a few degrees, as the calibration of a freehand probe makes them.
     image_shape : (rows, columns)
     thickness_mm : (n,) float64
         Full width at half maximum of the slice profile.
@@ -219,10 +224,12 @@ class SliceScan:
 
 
 def _refuse_skew(poses: Float64) -> None:
-    """Refuse rows and columns of pixels that are not perpendicular, and a first column that is not the unit normal."""
+    """Refuse rows and columns of pixels that lean towards each other, and a first column that is not the unit normal."""
     rows, columns = (poses[:, :3, k] / np.linalg.norm(poses[:, :3, k], axis=1, keepdims=True) for k in (1, 2))
-    off = np.abs(np.einsum("ni,ni->n", rows, columns))
-    normal = np.abs(np.cross(columns, rows) - poses[:, :3, 0]).max(axis=1)
-    worst = int(np.argmax(np.maximum(off, normal)))
-    if not max(off[worst], normal[worst]) < 1e-3:
-        raise GeometryError("SCAN-POSE", f"slice {worst + 1}: rows, columns and normal are not perpendicular ({off[worst]:.2e})")
+    lean = np.abs(np.einsum("ni,ni->n", rows, columns))
+    normal = np.cross(columns, rows)
+    off = np.abs(normal / np.linalg.norm(normal, axis=1, keepdims=True) - poses[:, :3, 0]).max(axis=1)
+    worst = int(np.argmax(np.maximum(lean / _MOST_LEAN, off / _MOST_OFF)))
+    if not (lean[worst] < _MOST_LEAN and off[worst] < _MOST_OFF):
+        fact = f"slice {worst + 1}: rows, columns and normal are not perpendicular ({max(lean[worst], off[worst]):.2e})"
+        raise GeometryError("SCAN-POSE", fact)

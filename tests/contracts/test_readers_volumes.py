@@ -61,14 +61,12 @@ def test_every_real_volume_loads_with_the_values_that_nibabel_reads(shared_data:
         assert mr.find(path)[0].verdict is Verdict.OK
 
 
-def test_reference_volumes_of_ultrasound_load_and_tracked_frames_are_refused(shared_data: Path) -> None:
+def test_reference_volumes_of_ultrasound_load_as_volumes_though_they_carry_fields_of_frames(shared_data: Path) -> None:
     folder = shared_data / "tracked_ultrasound" / "Data"
     for path in sorted(folder.glob("*Ref.mha")):
         found, image = volume_of(path), SimpleITK.ReadImage(str(path))
         assert np.array_equal(found.voxels, SimpleITK.GetArrayFromImage(image))
         assert np.allclose(found.grid.origin_lps_mm, image.GetOrigin())
-    with pytest.raises(InputError, match="VOL-TRACKED"):
-        mr.read(folder / "SpinePhantomFreehand.igs.mha")
 
 
 def test_the_sform_counts_where_it_has_a_code_and_a_contradiction_is_said(tmp_path: Path) -> None:

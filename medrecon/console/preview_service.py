@@ -59,7 +59,8 @@ def serve(path: Path, series: str | None, options: ReadOptions, scratch: Path, s
 
     torch.set_num_threads(1)  # slabs are thin, and threads that wait for each other on a busy machine cost seconds
     scan = read(path, series, options)
-    _warm_up(scan)
+    if waiting.empty():
+        _warm_up(scan)
     where = device.choose("auto")
     emit("ready", {"seconds": time.perf_counter() - started, "device": where.name, "reason": where.reason})
     for line in _newest(waiting):

@@ -6,6 +6,7 @@ import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import napari
 import numpy as np
@@ -347,15 +348,34 @@ def test_the_residual_is_shown_and_hidden_by_its_button(window: napari.Viewer) -
     tools.deleteLater()
 
 
-def test_glyphs_are_drawn_beforehand_unseen_and_leave_nothing_behind(window: napari.Viewer) -> None:
+def our_text(window: napari.Viewer) -> dict[str, Any]:
+    return {name: overlay for name, overlay in window.canvas.overlays.items() if name.startswith("medrecon_")}
+
+
+def test_text_is_drawn_beforehand_unseen_and_leaves_nothing_behind(window: napari.Viewer, settle: Settle) -> None:
+    attach.attach(window)
     before, drawn = set(window.canvas.overlays), ""
-    for turn in corner.glyphs_beforehand(window):
+    for turn in corner.text_beforehand(window):
         turn()
-        for name in set(window.canvas.overlays) - before:
-            assert window.canvas.overlays[name].opacity == 0.0
-            drawn += window.canvas.overlays[name].text
+        for overlay in our_text(window).values():
+            assert overlay.opacity == 0.0 or not overlay.text
+            drawn += overlay.text
+        settle()
     assert set(window.canvas.overlays) == before
+    assert {overlay.opacity for overlay in our_text(window).values()} == {1.0}
+    assert {overlay.text for overlay in our_text(window).values()} == {""}
     assert set("verdict: usable (DCM-TILT, COV-INFERRED)W 400  L 40 research use only") - {" "} <= set(drawn)
+
+
+def test_text_that_came_meanwhile_stays(window: napari.Viewer) -> None:
+    attach.attach(window)
+    for turn in corner.text_beforehand(window):
+        turn()
+        for overlay in our_text(window).values():
+            if overlay.text == "·":
+                overlay.text = "said"
+    assert {overlay.text for overlay in our_text(window).values()} == {"said"}
+    assert {overlay.opacity for overlay in our_text(window).values()} == {1.0}
 
 
 def test_the_status_gives_place_index_slice_and_value_with_its_unit(window: napari.Viewer, tmp_path: Path) -> None:

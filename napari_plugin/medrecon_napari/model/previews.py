@@ -1,7 +1,8 @@
 """Previews of one plane: a warm child process that is asked again whenever settings or the plane change.
 
-The child is started when a series is chosen, so that torch is loaded by the time the first preview is wanted. Only the
-newest wish is answered. A child that died is replaced at the next wish, once for each wish.
+The child is started when a series is chosen, so that torch is loaded by the time the first preview is wanted; what is
+wished meanwhile, it does first. Only the newest wish is answered. A child that died is replaced at the next wish, once for
+each wish.
 """
 
 from __future__ import annotations
@@ -135,8 +136,7 @@ class Previews:
         self._wish = wish
         if self._child is None:
             self._start()
-        elif self.is_ready:
-            self._send()
+        self._send()
 
     def close(self) -> None:
         """End the child, without waiting for it."""
@@ -187,7 +187,6 @@ class Previews:
         if isinstance(answer, Ready):
             self.is_ready = True
             self.ready.emit(answer)
-            self._send()
             return
         number, what = answer
         if number != self._number or self._wish is None:  # an older wish

@@ -377,6 +377,7 @@ class Workbench:
             self.previews.close()
             return
         era = self._era
+        self.previews.open(path, info.id, options)  # it loads its libraries while the images are read here
         self.background.call(
             lambda: mr.read(path, info, options),
             lambda scan: self._scan_came(era, info, scan),
@@ -388,11 +389,10 @@ class Workbench:
             self.scan = scan
             self.scan_read.emit(scan)
             self.facts_changed.emit()
-            if self.path is not None:  # the images come first, then what warms up
-                self.previews.open(self.path, info.id, self.options)
 
     def _scan_failed(self, era: int, info: SeriesInfo, error: Exception) -> None:
         if era == self._era and info is self.info:
+            self.previews.close()
             self._tell_trouble(_words_of(error))
 
     def _use(self, config: ReconstructionConfig) -> None:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import threading
 
 import numpy as np
+
+from medrecon import readers
+from medrecon.core.errors import MedreconError
 
 _ONE_AT_A_TIME = threading.Lock()
 
 
 def for_scans() -> None:
     """Load what finding, reading and showing a scan needs, and what turning the camera does."""
-    for name in ("medrecon.readers.dicom", "nibabel", "scipy.spatial.transform"):
+    for name in ("medrecon.readers.dicom.series", "medrecon.readers.dicom.slices", "nibabel", "scipy.spatial.transform"):
         importlib.import_module(name)
+    for name in readers.names():
+        with contextlib.suppress(MedreconError):  # told when somebody wants to read with it
+            readers.get(name)
     units()
 
 

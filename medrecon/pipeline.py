@@ -65,7 +65,7 @@ def reconstruct(
     with devices.seeded(config.seed), torch.no_grad():
         made = methods.Reconstructed.of(method.run(job.A, job.y, settings, stages.tick("reconstruct")))
     clock.lap("reconstruct")
-    quality = job.assess(made.x)
+    quality = job.assess(made)
     done = job.finish(made.x, quality)
     stages.tick("quality")(1.0)
     clock.lap("quality")

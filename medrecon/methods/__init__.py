@@ -3,7 +3,8 @@
 A method file ``name.py`` holds the settings model ``NameConfig`` (a `medrecon.core.settings.Config`), a function
 ``name(A, y, config, tick)`` that returns ``x`` as a float32 tensor of shape ``A.domain``, or a `Reconstructed` where it
 knows more than x, and in its docstring the citation. ``INPUT`` says what it takes: ``slices`` or ``projections``. Torch is
-imported inside functions only, so that a method's settings can be shown without loading it.
+imported inside functions only, so that a method's settings can be shown without loading it. ``PREVIEW``, where a file has
+it, names the method that stands in for one too slow for a preview.
 """
 
 from __future__ import annotations
@@ -37,11 +38,15 @@ class Reconstructed:
         How far two ways of making the volume are apart at a voxel, in its unit; a sign of doubt, no confidence interval.
     findings : tuple of Finding
         What the user should know about how it was made.
+    coverage : (slices, rows, columns) Tensor, uint8, optional
+        Where the method itself knows which voxels were measured (2), filled in between (1), and never seen (0); the levels
+        of `medrecon.quality.coverage`, which else tells it from where the slices stand.
     """
 
     x: Tensor
     uncertainty: Tensor | None = None
     findings: tuple[Finding, ...] = ()
+    coverage: Tensor | None = None
 
     @classmethod
     def of(cls, made: Tensor | Reconstructed) -> Reconstructed:
@@ -57,6 +62,7 @@ class Method:
     settings: type[Config]
     run: Callable[..., Any]
     input: str
+    preview: str | None = None
 
     @property
     def summary(self) -> str:
@@ -83,7 +89,7 @@ def get(name: str) -> Method:
     """Return a method by name; raise `UsageError`: ``ARG-NAME`` where there is none, ``ARG-BROKEN`` where its file is broken."""
     package, settings = sys.modules[__name__], "".join(word.capitalize() for word in name.split("_")) + "Config"
     module = registry.load(package, name, settings, name, "INPUT")
-    method = Method(name, getattr(module, settings), getattr(module, name), module.INPUT)
+    method = Method(name, getattr(module, settings), getattr(module, name), module.INPUT, getattr(module, "PREVIEW", None))
     if not (isinstance(method.settings, type) and issubclass(method.settings, Config) and callable(method.run)):
         raise registry.broken(package, name, f"{settings} is no Config, or {name} no function")
     if method.input not in _INPUTS:

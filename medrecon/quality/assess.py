@@ -71,10 +71,16 @@ class Quality:
         }
 
 
-def assess(A: SliceSampler, y: Tensor, x: Tensor) -> Quality:
-    """Compare the volume `x` with the images `y` that it was made from, and map what A never saw."""
+def assess(A: SliceSampler, y: Tensor, x: Tensor, level: NDArray[np.uint8] | None = None) -> Quality:
+    """Compare the volume `x` with the images `y` that it was made from, and map what A never saw.
+
+    Parameters
+    ----------
+    level : (slices, rows, columns) uint8, optional
+        The coverage, where the method knows it; else it follows from where the slices stand.
+    """
     left = residual(A, y, x)
-    level = coverage(A)
+    level = coverage(A) if level is None else level
     shares = {of: float(np.count_nonzero(level == of)) / level.size for of in (MEASURED, INTERPOLATED, UNSEEN)}
     lost = lost_depth(A.poses, A.grid)
     findings = (*_findings(left.relative, left.rms, shares), *([lost] if lost else []))

@@ -70,7 +70,7 @@ class Job(ABC):
     plan: Plan = Plan()
 
     @abstractmethod
-    def assess(self, x: Tensor) -> Quality:
+    def assess(self, made: Reconstructed) -> Quality:
         """Ask the two questions: whether ``A x`` gives back ``y``, and what A never saw."""
 
     @abstractmethod

@@ -22,6 +22,7 @@ from medrecon.core.projections import (
 )
 from medrecon.core.volume import Quantity, Volume
 from medrecon.device import Device
+from medrecon.methods import Reconstructed
 from medrecon.steps.corrections import line_integrals_of
 from medrecon.steps.job import Finished, Job, Plan, check_memory, marked
 
@@ -80,11 +81,11 @@ class ProjectionJob(Job):
         told = (*(f for f in found if f not in scan.findings), *notes)
         return cls(scan, grid, A, data, told, config.hounsfield, Plan(str(plan), plan.as_json()))
 
-    def assess(self, x: Tensor) -> Quality:
+    def assess(self, made: Reconstructed) -> Quality:
         """Project the volume again, and map what was seen from all sides, from some, and from too few."""
         from medrecon.quality.assess_projections import assess_projections
 
-        return assess_projections(self.A, self.y, x)
+        return assess_projections(self.A, self.y, made.x)
 
     def finish(self, x: Tensor, quality: Quality) -> Finished:
         """Return the volume in Hounsfield units where a calibration is known, else as attenuation per mm."""

@@ -14,6 +14,7 @@ from medrecon.core.output_grid import plan_grid
 from medrecon.core.scans import SliceScan
 from medrecon.core.volume import Volume
 from medrecon.device import Device
+from medrecon.methods import Reconstructed
 from medrecon.steps.job import Finished, Job, check_memory, marked
 
 if TYPE_CHECKING:
@@ -50,11 +51,11 @@ class SliceJob(Job):
         y = from_dlpack(slices.pixels).to(where.name)  # no copy on the CPU: methods leave y as it is
         return cls(slices, grid, A, y)
 
-    def assess(self, x: Tensor) -> Quality:
+    def assess(self, made: Reconstructed) -> Quality:
         """Slice the volume again, and map what lies between slices and what no slice saw."""
         from medrecon.quality.assess import assess
 
-        return assess(self.A, self.y, x)
+        return assess(self.A, self.y, made.x, None if made.coverage is None else made.coverage.cpu().numpy())
 
     def finish(self, x: Tensor, quality: Quality) -> Finished:
         """Return the volume in the unit of the slices."""

@@ -65,7 +65,7 @@ class Preview:
     coarser : int
         How many voxels of the result are one here, along rows and columns of the plane: 1 unless the plane is very large.
     draft : bool
-        Whether an iteration was cut short, so that the run will be sharper than this.
+        Whether an iteration was cut short, or another method stands in for a slow one: the run will be sharper than this.
     """
 
     plane: Volume
@@ -100,6 +100,7 @@ def preview(scan: SliceScan | Volume, config: ReconstructionConfig, view: View, 
     from medrecon.operators.slice_sampler import SliceSampler
 
     started = time.perf_counter()
+    config, replaced = _shown(config)
     method, where = _method_of_slices(config), devices.choose(config.device)
     slices = _as_slices(scan)
     grid = plan_grid(slices.poses, config.grid.spacing_mm, config.grid.axes, config.grid.region_lps_mm)
@@ -110,12 +111,12 @@ def preview(scan: SliceScan | Volume, config: ReconstructionConfig, view: View, 
     settings, ticks = _affordable(wanted, A), _Ticks()
     y = torch.tensor(near.pixels, device=where.name)
     with devices.seeded(config.seed), torch.no_grad():
-        x = method.run(A, y, settings, ticks)[slab.index]
+        x = methods.Reconstructed.of(method.run(A, y, settings, ticks)).x[slab.index]
         blocks = _nearest_slice(at_plane, y)
     seen = _seen(at_plane)
     plane, measured = (_plane(values, seen, slab, slices) for values in (x, blocks))
     voxels = int(np.prod(slab.grid.shape))
-    draft = settings != wanted and ticks.count >= sum(_steps(settings).values())
+    draft = replaced or (settings != wanted and ticks.count >= sum(_steps(settings).values()))
     return Preview(plane, measured, grid, where, time.perf_counter() - started, voxels, slab.coarser, draft)
 
 
@@ -148,6 +149,12 @@ def _method_of_slices(config: ReconstructionConfig) -> methods.Method:
     if method.input != "slices":
         raise UsageError("ARG-INPUT", f"the method {method.name} takes {method.input}, the preview is made from slices")
     return method
+
+
+def _shown(config: ReconstructionConfig) -> tuple[ReconstructionConfig, bool]:
+    """Return the configuration that is previewed, and whether another method stands in for one that takes too long."""
+    instead = methods.get(config.method).preview
+    return (config, False) if instead is None else (config.model_copy(update={"method": instead, "settings": {}}), True)
 
 
 def _as_slices(scan: SliceScan | Volume) -> SliceScan:

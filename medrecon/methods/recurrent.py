@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from medrecon.operators.slice_sampler import SliceSampler
 
 INPUT = "slices"
+PREVIEW = "consistent_spline"  # where it starts from
 
 _CLASSICAL, _LEARNING, _LEARNED = 0.2, 0.3, 0.9  # share of the time after which each step is done
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from medrecon.operators.slice_sampler import SliceSampler
 
 INPUT = "slices"
+PREVIEW = "consistent_spline"  # where it starts from
 
 _SHARES = (0.03, 0.9)  # of the time: when the classical volume is made, when training is done
 _RESERVE, _OVERHEAD = 1.15, 0.03  # of the time to answer, and of all time: kept for what comes after training
@@ -29,6 +31,7 @@ _EPS = 0.01  # as `consistent_spline` has it
 _TOLERANCE, _ITERATIONS = 1e-2, 30
 _INPUTS = 3
 _SHIPPED = "zero_shot"
+_HELPS_DB = 0.05  # on images held back, from which on shipped weights are worth starting from
 
 
 class ZeroShotConfig(Config):
@@ -40,12 +43,12 @@ class ZeroShotConfig(Config):
     steps: Annotated[
         int | None, Field(ge=1, le=10_000_000, description="of training, in place of the seconds: the same result every time")
     ] = None
-    weights: str = Field("auto", description="where training starts: auto (shipped weights, if there are any), none, or a file")
-    rate: Annotated[float, Field(gt=0, le=0.1, description="highest learning rate")] = 2e-3
+    weights: str = Field("auto", description="where training starts: auto (shipped weights, if they help), none, or a file")
+    rate: Annotated[float, Field(gt=0, le=0.1, description="highest learning rate")] = 1e-3
     seed: Annotated[int, Field(ge=0, le=2**32 - 1, description="of the first weights and of the patches that are drawn")] = 0
     margin_db: Annotated[
         float, Field(ge=0, le=20, description="gain on images held back below which the result is that of consistent_spline")
-    ] = 2.0
+    ] = 0.3
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="of the convolutions; auto: the faster one")
 
 
@@ -53,7 +56,8 @@ def zero_shot(A: SliceSampler, y: Tensor, config: ZeroShotConfig, tick: Tick) ->
     """Train a network on the scan's own sharp images and let it fill in the depth. After Zhao et al. 2021, IEEE TMI 40, 805.
 
     Images are sharp along their rows and columns. Made as coarse along one of them as the scan is along its depth, with
-    the same profile, thickness and step, they teach a network what is missing. It fills in the depth in both planes across the
+    the same profile, thickness and step, they teach a network what is missing; it starts from weights trained on volumes
+    drawn from nothing, if those help here, and keeps them if training does harm. It fills in the depth in both planes across the
     slices; the mean counts, and how far the two are apart is the uncertainty. On images that were held back it must beat
     `consistent_spline`, and counts as much as it does there; otherwise that volume is returned. Slicing the result again
     gives the slices back.
@@ -80,7 +84,7 @@ def zero_shot(A: SliceSampler, y: Tensor, config: ZeroShotConfig, tick: Tick) ->
     """
     from medrecon.methods._consistency import ConsistentSet
     from medrecon.methods._iterations import part_of
-    from medrecon.methods._own_images import OwnImages, judge
+    from medrecon.methods._own_images import OwnImages
     from medrecon.methods.consistent_spline import ConsistentSplineConfig, consistent_spline
 
     clock = _Clock(config)
@@ -90,9 +94,9 @@ def zero_shot(A: SliceSampler, y: Tensor, config: ZeroShotConfig, tick: Tick) ->
     if isinstance(images, str):
         tick(1.0)
         return Reconstructed(classical, None, (_kept(images, Verdict.WARN),))
-    pupil = _pupil(images, y.device, config)
+    pupil, start = _pupil(images, y.device, config)
     lesson = _train(pupil, images, clock.left(pupil, images), config, part_of(tick, *_SHARES))
-    verdict = judge(pupil, images)
+    pupil, verdict = _better(pupil, start, images)
     if verdict.gain_db < config.margin_db:
         tick(1.0)
         return Reconstructed(classical, None, (_kept(_no_gain(verdict, lesson, config), Verdict.OK),))
@@ -146,34 +150,60 @@ class _Clock:
         return 2 * (self._now() - began) * len(seen) / len(some)
 
 
-def _pupil(images: OwnImages, device: torch.device, config: ZeroShotConfig) -> Pupil:
+def _pupil(images: OwnImages, device: torch.device, config: ZeroShotConfig) -> tuple[Pupil, Pupil | None]:
+    """Return who is to learn, and a copy with the shipped weights that it starts from; none where it starts from others."""
+    import copy
+
+    from medrecon.methods._own_images import judge
+    from medrecon.networks import weights
+
+    if config.weights == "auto" and _SHIPPED in weights.shipped():
+        start = _with(_loaded(_SHIPPED), images, device, config)
+        if judge(start, images).gain_db > _HELPS_DB:
+            return dataclasses.replace(start, network=copy.deepcopy(start.network)), start
+    network = _fresh(config.seed) if config.weights in ("auto", "none") else _loaded(config.weights)
+    return _with(network, images, device, config), None
+
+
+def _with(network: torch.nn.Module, images: OwnImages, device: torch.device, config: ZeroShotConfig) -> Pupil:
     import torch
 
     from medrecon.methods._self_taught import Pupil
     from medrecon.networks.precision import fastest
 
-    network = _network(config).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's types
+    network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's types
     half = config.precision == "bfloat16" or (config.precision == "auto" and fastest(str(device)).dtype is torch.bfloat16)
     return Pupil(network, device, half, images.depth.step, images.depth.thickness)
 
 
-def _network(config: ZeroShotConfig) -> torch.nn.Module:
-    """Return the network to start from: shipped weights, a file's, or fresh ones from the seed."""
+def _fresh(seed: int) -> torch.nn.Module:
     import torch
 
-    from medrecon.core.errors import WeightsError
-    from medrecon.networks import weights
     from medrecon.networks.wdsr import Wdsr, WdsrConfig
 
-    name = config.weights if config.weights != "auto" else _SHIPPED if _SHIPPED in weights.shipped() else "none"
-    if name == "none":
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            return Wdsr(WdsrConfig(inputs=_INPUTS))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Wdsr(WdsrConfig(inputs=_INPUTS))
+
+
+def _loaded(name: str) -> torch.nn.Module:
+    from medrecon.core.errors import WeightsError
+    from medrecon.networks import weights
+    from medrecon.networks.wdsr import Wdsr
+
     network = weights.load(name).module
     if not isinstance(network, Wdsr) or network.config.inputs != _INPUTS:
         raise WeightsError("MDL-MANIFEST", f"the weights are not those of a wdsr network with {_INPUTS} inputs")
     return network
+
+
+def _better(pupil: Pupil, start: Pupil | None, images: OwnImages) -> tuple[Pupil, Judgement]:
+    """Return who does better on the images held back: who has learned, or who has not yet."""
+    from medrecon.methods._own_images import judge
+
+    verdict = judge(pupil, images)
+    before = judge(start, images) if start is not None else verdict
+    return (start, before) if start is not None and before.gain_db > verdict.gain_db else (pupil, verdict)
 
 
 def _train(pupil: Pupil, images: OwnImages, budget: Budget, config: ZeroShotConfig, tick: Tick) -> Lesson:

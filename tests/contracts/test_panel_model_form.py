@@ -19,7 +19,7 @@ from medrecon_napari.model.choice import (
     run_command,
     surface_command,
 )
-from medrecon_napari.model.estimate import Rates, result_shape, work_of
+from medrecon_napari.model.estimate import Rates, given_s, result_shape, work_of
 from medrecon_napari.model.form import Field as FormField
 from medrecon_napari.model.form import fields, fitting
 from medrecon_napari.model.words import allowances, duration, gaps, gigabytes, skipped, spacing
@@ -242,6 +242,15 @@ def test_estimates_follow_what_runs_took_on_this_machine() -> None:
     assert rates.estimate("m", (100, 100, 200), 10).seconds == pytest.approx(63.0)
     assert rates.estimate("m", (100, 100, 200), 10).from_here
     assert work_of("m", "general") != work_of("m", "auto")
+
+
+def test_the_time_that_a_method_is_given_to_learn_is_in_the_estimate_whatever_the_size() -> None:
+    rates = Rates({})
+    given = given_s(load_config("best").settings)
+    assert given == 200
+    assert given_s(load_config("fast").settings) == 0
+    small, large = (rates.estimate("m", (n, 100, 100), 10, given).seconds for n in (1, 100))
+    assert 200 < small < large < 220
 
 
 HINTS = [

@@ -68,6 +68,15 @@ def test_a_view_looks_along_its_axis_of_the_patient(scan: Any, whole: Volume, vi
     assert np.abs(plane.grid.directions[:, thin]).argmax() == lps
 
 
+@pytest.mark.parametrize("method", ["zero_shot", "recurrent"])
+def test_a_method_that_is_too_slow_is_previewed_by_the_one_that_it_starts_from(scan: Any, whole: Volume, method: str) -> None:
+    middle = whole.grid.to_lps((np.asarray(whole.grid.shape) - 1) / 2)
+    slow, fast = load_config("fast", None, (f"method={method}",)), load_config("fast")
+    seen, classical = (preview(scan, config, "coronal", middle) for config in (slow, fast))
+    assert seen.draft, "the panel says that the run will look better"
+    assert np.array_equal(seen.plane.voxels, classical.plane.voxels)
+
+
 def test_a_point_outside_shows_the_nearest_plane(scan: Any, whole: Volume) -> None:
     beyond = whole.grid.corners_lps_mm().max(axis=0) + 500
     inside = preview(scan, load_config("fast"), "axial", beyond).plane.grid.origin_lps_mm

@@ -23,16 +23,18 @@ from medrecon.methods._coarse_rows import CoarseRows, RegularDepth
 from medrecon.methods._own_images import OwnImages, judge
 from medrecon.methods._self_taught import Budget, Patches, Pupil, teach
 from medrecon.methods.consistent_spline import ConsistentSplineConfig, consistent_spline
-from medrecon.methods.zero_shot import ZeroShotConfig, in_both_planes, zero_shot
+from medrecon.methods.zero_shot import ZeroShotConfig, _better, _pupil, in_both_planes, zero_shot
 from medrecon.networks.flow import Flow, FlowConfig
 from medrecon.networks.manifest import Training
 from medrecon.networks.wdsr import Wdsr, WdsrConfig, cosines
 from medrecon.networks.weights import save
 from medrecon.operators.slice_sampler import SliceSampler
+from medrecon.quality.metrics import psnr
 from tests.makers_slices import parallel_poses, three_stacks, tilted_poses, turned, uneven_poses
 
 EPS = 0.01
 SIDE = 40
+CONTRAST, RADIUS = 20.0, 5.0
 STORY = Training(training_data="none", trained_on="CPU", trained_date=date(2026, 1, 1))
 Volume = NDArray[np.float32]
 
@@ -345,3 +347,71 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     A, y, _ = scan_of(regular())
     with pytest.raises(WeightsError, match="MDL-MANIFEST"):
         zero_shot(A, y, quick(weights=str(tmp_path / "other.safetensors")), silent)
+
+
+def test_the_shipped_weights_win_before_the_scan_has_taught_anything() -> None:
+    A, y, truth = scan_of(regular())
+    classical = consistent_spline(A, y, ConsistentSplineConfig(), silent).numpy()
+    made = zero_shot(A, y, quick(steps=1, weights="auto"), silent)
+    assert made.findings[0].code == "ZERO-TRAINED"
+    assert psnr(made.x.numpy(), truth, 100.0) > psnr(classical, truth, 100.0) + 0.3
+
+
+def test_weights_that_do_harm_are_not_started_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    harmful = Wdsr(WdsrConfig(inputs=3))
+    with torch.no_grad():
+        harmful.tail.bias.fill_(1.0)  # type: ignore[union-attr]  # a convolution has one here
+    monkeypatch.setattr("medrecon.methods.zero_shot._loaded", lambda _: harmful)
+    images = images_of(*scan_of(regular())[:2])
+    pupil, start = _pupil(images, torch.device("cpu"), quick(weights="auto"))
+    assert start is None
+    assert pupil.network is not harmful
+
+
+def test_training_that_does_harm_is_undone() -> None:
+    images = images_of(*scan_of(regular())[:2])
+    wrong, right = told(images, 2.0), told(images, 0.0)
+    assert _better(wrong, right, images)[0] is right
+    assert _better(right, wrong, images)[0] is right
+    assert _better(wrong, None, images)[0] is wrong
+
+
+@pytest.fixture(scope="module")
+def marked() -> Volume:
+    """By how much the volume changes, in shares of the contrast, when a faint ball is put into the truth."""
+    poses = regular(14)
+    A = SliceSampler(poses, plan_grid(poses))
+    truth = balls(A.domain)
+    volumes = [zero_shot(A, A.forward(torch.from_numpy(t)), quick(weights="auto"), silent) for t in (truth + lesion(A), truth)]
+    assert [made.findings[0].code for made in volumes] == ["ZERO-TRAINED"] * 2
+    change: Volume = (volumes[0].x - volumes[1].x).numpy() / CONTRAST
+    return change
+
+
+def test_a_ball_keeps_four_fifths_of_its_contrast(marked: Volume) -> None:
+    inside = lesion(SliceSampler(regular(14), plan_grid(regular(14)))) > 0.99 * CONTRAST
+    assert marked[inside].mean() > 0.8
+
+
+def test_no_ball_appears_where_none_was(marked: Volume) -> None:
+    away = distance_to_lesion(SliceSampler(regular(14), plan_grid(regular(14)))) > 3 * RADIUS
+    assert np.abs(marked[away]).max() < 0.1
+
+
+def test_the_check_of_balls_fails_one_slice_off() -> None:
+    A = SliceSampler(regular(14), plan_grid(regular(14)))
+    y = A.forward(torch.from_numpy(lesion(A))).roll(1, dims=0)
+    moved = consistent_spline(A, y, ConsistentSplineConfig(), silent).numpy() / CONTRAST
+    assert moved[lesion(A) > 0.99 * CONTRAST].mean() < 0.8
+
+
+def distance_to_lesion(A: SliceSampler) -> Volume:
+    places = np.stack(np.meshgrid(*(np.arange(n) for n in A.domain), indexing="ij"), axis=-1)
+    away: Volume = np.linalg.norm(places - np.array(A.domain) // 2, axis=-1).astype(np.float32)
+    return away
+
+
+def lesion(A: SliceSampler) -> Volume:
+    """A ball in the middle, fainter than what surrounds it."""
+    found: Volume = (CONTRAST * np.clip(RADIUS + 0.5 - distance_to_lesion(A), 0, 1)).astype(np.float32)
+    return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from medrecon.core.reading import SeriesInfo
 
@@ -47,21 +48,26 @@ class Rates:
     measured: dict[str, float]
 
     def learn(self, work: str, voxels: int, seconds: float) -> None:
-        """Remember how long a finished run took."""
+        """Remember how long a finished run took, without what it was given to learn."""
         if voxels >= _LEAST_VOXELS and seconds > _START_S:
             self.measured[work] = (seconds - _START_S) / (voxels / 1e6)
 
-    def estimate(self, work: str, shape: tuple[int, int, int], pixels: int) -> Estimate:
-        """Estimate a run from the size of its result and the number of pixels that were measured."""
+    def estimate(self, work: str, shape: tuple[int, int, int], pixels: int, given_s: float = 0.0) -> Estimate:
+        """Estimate a run from the size of its result, the number of pixels that were measured, and what it is given to learn."""
         voxels = math.prod(shape)
         rate = self.measured.get(work, FIRST_RATES.get(work, _OTHER_RATE))
         memory = _TORCH_BYTES + 4 * (4 * voxels + 3 * pixels)  # as the engine's own check
-        return Estimate(_START_S + rate * voxels / 1e6, memory, shape, work in self.measured)
+        return Estimate(_START_S + given_s + rate * voxels / 1e6, memory, shape, work in self.measured)
 
 
 def work_of(method: str, path: str) -> str:
     """Name the work of a run: the general path of the slice model costs many times the fast one."""
     return f"{method}, general path" if path == "general" else method
+
+
+def given_s(settings: Mapping[str, Any]) -> float:
+    """Return the seconds that a method is given to learn from the scan, whatever its size; 0 for most."""
+    return float(sum(settings.get(name) or 0.0 for name in ("seconds", "fine_tune_s")))
 
 
 def result_shape(info: SeriesInfo, spacing_mm: float | tuple[float, float, float] | list[float] | None) -> tuple[int, int, int]:

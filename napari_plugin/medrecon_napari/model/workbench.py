@@ -28,7 +28,7 @@ from medrecon_napari.model import words
 from medrecon_napari.model.background import Background
 from medrecon_napari.model.child import trouble_from
 from medrecon_napari.model.choice import Recipe, export_command, methods_for, presets, presets_for, run_command, surface_command
-from medrecon_napari.model.estimate import Estimate, Rates, result_shape, work_of
+from medrecon_napari.model.estimate import Estimate, Rates, given_s, result_shape, work_of
 from medrecon_napari.model.jobs import Job, Jobs
 from medrecon_napari.model.previews import Previews, View
 from medrecon_napari.model.runs import RunState
@@ -221,7 +221,8 @@ class Workbench:
         if shape is None:
             return None
         slices, rows, columns = self.info.shape
-        return self.rates.estimate(work_of(self.config.method, self.config.path), shape, slices * rows * columns)
+        work, given = work_of(self.config.method, self.config.path), given_s(self.config.settings)
+        return self.rates.estimate(work, shape, slices * rows * columns, given)
 
     def _result_shape(self, info: SeriesInfo) -> tuple[int, int, int] | None:
         """Return about how many voxels a result will have; of projections once their geometry was read."""
@@ -431,7 +432,9 @@ class Workbench:
         self.records[job.number] = record
         shape = record.get("volume", {}).get("shape", (0, 0, 0))
         if job.recipe is not None:
-            self.rates.learn(work_of(job.recipe.config.method, job.recipe.config.path), math.prod(shape), job.seconds)
+            config = job.recipe.config
+            work, took = work_of(config.method, config.path), job.seconds - given_s(config.settings)
+            self.rates.learn(work, math.prod(shape), took)
         self.memory[_RATES] = dict(self.rates.measured)
         self.result_ready.emit(job.number)
         self.facts_changed.emit()

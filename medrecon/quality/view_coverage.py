@@ -8,7 +8,7 @@ arc up to half way to its neighbours, so that few views around a full turn are s
 - 1, inferred in part: from less, but at least three quarters of what the best-seen voxel has.
 - 0, outside the field of view: from less than that.
 
-Computed on a coarse lattice with up to 90 of the views, and interpolated.
+Computed on a coarse lattice with up to 90 of the views, of a helix with up to 45 a turn, and interpolated.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from medrecon.operators.xray_transform import XRayTransform
 
 _MOST_NODES, _MOST_VIEWS = 25, 90
+_MOST_VIEWS_A_TURN = 45  # of a helix, where a point is seen for about a turn only
 _BINS = 180  # of one degree, over half a turn
 _WHOLE = 0.985  # of half a turn, to be whole but for rounding
 _FIELD_OF_VIEW = 0.75  # of what the best-seen voxel has
@@ -46,13 +47,13 @@ def view_coverage(A: XRayTransform) -> NDArray[np.uint8]:
 
 def seen_share(views: ViewGeometry, points_lps_mm: Float64, measured: Mask | None = None) -> Float64:
     """Return the share of half a turn from which points (n, 3) were seen, (n,), 0 to 1."""
-    chosen = np.unique(np.linspace(0, len(views) - 1, min(len(views), _MOST_VIEWS)).round().astype(int))
+    chosen, step_rad = _chosen(views)
     some, axis = views.take(chosen), views.axis
     hit = np.zeros((len(points_lps_mm), _BINS), dtype=np.bool_)
     for k, view in enumerate(chosen):
         seen, angle = _seen_in(some.take([k]), points_lps_mm, axis, None if measured is None else measured[view])
         hit[np.flatnonzero(seen), (angle[seen] * _BINS / np.pi).astype(int) % _BINS] = True
-    half = int(np.ceil(_step_rad(some) / 2 * _BINS / np.pi))
+    half = int(np.ceil(step_rad / 2 * _BINS / np.pi))
     spread = np.zeros_like(hit)
     for shift in range(-half, half + 1):
         spread |= np.roll(hit, shift, axis=1)
@@ -76,6 +77,38 @@ def _seen_in(view: ViewGeometry, points: Float64, axis: Float64, measured: Mask 
     return seen, np.mod(np.arctan2(rays @ across, rays @ along), np.pi)
 
 
+def _chosen(views: ViewGeometry) -> tuple[NDArray[np.int64], float]:
+    """Choose evenly spread views, and return the angle from one of those that see a point to the next."""
+    climb = _climb(views)
+    if climb is None:
+        chosen = np.unique(np.linspace(0, len(views) - 1, min(len(views), _MOST_VIEWS)).round().astype(int))
+        return chosen, _step_rad(views.take(chosen))
+    order, angles = climb
+    most = round(_MOST_VIEWS_A_TURN * max(1.0, float(np.ptp(angles)) / (2 * np.pi)))
+    steps = np.unique(np.linspace(0, len(order) - 1, min(len(order), most)).round().astype(int))
+    return order[steps], float(np.quantile(np.abs(np.diff(angles[steps])), 0.9))
+
+
+def _climb(views: ViewGeometry) -> tuple[NDArray[np.int64], Float64] | None:
+    """Order the views of a helix by height, with their angles unwound; None where a point may be seen from first to last."""
+    if views.sources_lps_mm is None or len(views) < 3:
+        return None
+    height = np.asarray(views.sources_lps_mm) @ views.axis
+    seen_mm = views.detector.shape[0] * views.detector.pitch_mm[0] / float(np.median(views.magnification))
+    if np.ptp(height) <= seen_mm:
+        return None
+    order = np.argsort(height, kind="stable")
+    return order, np.unwrap(_angles(views.take(order)))
+
+
+def _angles(views: ViewGeometry) -> Float64:
+    """Angle of each source about the axis."""
+    to_source = -views.towards_detector
+    across, along = _frame(views.axis)
+    angles: Float64 = np.arctan2(to_source @ across, to_source @ along)
+    return angles
+
+
 def _frame(axis: Float64) -> tuple[Float64, Float64]:
     """Two unit vectors perpendicular to the axis and to each other."""
     least = np.eye(3)[int(np.argmin(np.abs(axis)))]
@@ -86,9 +119,7 @@ def _frame(axis: Float64) -> tuple[Float64, Float64]:
 
 def _step_rad(views: ViewGeometry) -> float:
     """Usual angle between neighbouring views."""
-    to_source = -views.towards_detector
-    across, along = _frame(views.axis)
-    angles = np.sort(np.mod(np.arctan2(to_source @ across, to_source @ along), 2 * np.pi))
+    angles = np.sort(np.mod(_angles(views), 2 * np.pi))
     gaps = np.diff(np.append(angles, angles[0] + 2 * np.pi))
     distinct = gaps[(gaps > 1e-6) & (gaps <= _WIDEST_GAP_RAD)]
     return float(np.quantile(distinct, 0.9)) if len(distinct) else covered_arc_rad(views) / len(views)

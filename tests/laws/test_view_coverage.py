@@ -90,3 +90,37 @@ def test_a_single_slice_and_a_mask_are_taken_too() -> None:
     level = view_coverage(A)
     middle = tuple(n // 2 for n in level.shape)
     assert level[middle] == MEASURED
+
+
+#: What a row of rays through the isocentre covers there, mm.
+SEEN_MM = 32 * 2.5 * 600 / 1000
+
+
+def helix(pitch_mm: float, turns: int, shuffled: bool = False) -> ViewGeometry:
+    angles = np.arange(160 * turns) * 2 * np.pi / 160
+    low = -pitch_mm * turns / 2
+    detector = Detector((32, 128), (2.5, 3.1), 1000.0)
+    views = ViewGeometry.helical(angles, 600, 1000, detector, pitch_mm_per_turn=pitch_mm, z0_mm=low)
+    return views.take(np.random.default_rng(0).permutation(len(angles))) if shuffled else views
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+@pytest.mark.parametrize(("pitch_mm", "turns"), [(40.0, 5), (48.0, 3), (120.0, 4), (200.0, 3), (40.0, 12)])
+def test_the_axis_of_a_helix_is_seen_for_as_long_as_the_rows_pass_over_it(pitch_mm: float, turns: int, shuffled: bool) -> None:
+    """A point of the axis is seen for ``rows / pitch`` turns, which are twice as many half turns."""
+    points = [(0.0, 0.0, float(z)) for z in np.linspace(-0.2, 0.2, 9) * pitch_mm * turns]
+    expected = min(1.0, 2 * SEEN_MM / pitch_mm)
+    assert share(helix(pitch_mm, turns, shuffled), *points) == pytest.approx(expected, abs=0.06)
+
+
+def test_a_helix_whose_middle_turns_are_missing_has_not_seen_what_they_saw() -> None:
+    views = helix(40.0, 12)
+    cut = views.take(np.flatnonzero(np.abs(np.arange(len(views)) - len(views) / 2) > 1.5 * 160))
+    assert share(cut, (0, 0, 0))[0] < 0.1
+    assert share(cut, (0, 0, 150))[0] > 0.95
+
+
+def test_the_middle_of_a_helical_scan_lies_within_its_field_of_view() -> None:
+    grid = centred_grid(24, 6.0)
+    level = view_coverage(XRayTransform(helix(40.0, 8), grid))
+    assert (level == MEASURED).all()

@@ -1,7 +1,8 @@
 """A coarse plane of what projections will give, in about a second: few views, a coarse detector, large voxels.
 
-Every voxel needs every view, so that no slab can be cut out as there is of slices. Whatever the method, the preview is made
-by filtered back projection; corrections and Hounsfield units are those of the run. It is always a draft.
+Whatever the method, the preview is made by filtered back projection, in which a voxel needs every view but no other voxel:
+only the plane is made, unless the Hounsfield units are to be measured in the volume. Corrections and units are those of the
+run. It is always a draft.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,14 +19,16 @@ from medrecon import device as devices
 from medrecon import methods
 from medrecon.config import ReconstructionConfig
 from medrecon.core.errors import UsageError
-from medrecon.core.field_of_view import recommended_grid, recommended_spacing_mm
+from medrecon.core.field_of_view import beam_of, recommended_grid, recommended_spacing_mm
 from medrecon.core.grid import Grid
+from medrecon.core.patient_position import between
 from medrecon.core.progress import silent
 from medrecon.core.projections import ProjectionScan
 from medrecon.core.views import Detector, ViewGeometry
 from medrecon.core.volume import Volume
 from medrecon.methods.fdk import FdkConfig, fdk
 from medrecon.preview import Preview, View, axis_of, part_of
+from medrecon.steps.corrections import with_axis_at
 
 if TYPE_CHECKING:
     from medrecon.quality.assess import Quality
@@ -59,11 +62,11 @@ def preview_projections(scan: ProjectionScan, config: ReconstructionConfig, view
     if methods.get(config.method).input != "projections":
         raise UsageError("ARG-INPUT", f"the method {config.method} takes no projections")
     where = devices.choose(config.device)
-    fine = recommended_grid(scan.views, config.grid.spacing_mm, config.grid.region_lps_mm)
-    turns = max(1.0, float(np.ptp(np.unwrap(scan.views.angles_rad))) / (2 * math.pi))
-    spacing_mm = max(*fine.spacing_mm, max(fine.shape * np.asarray(fine.spacing_mm)) / (_VOXELS_ACROSS / turns ** (1 / 3)))
-    small, times = coarser(_fewer(scan, round(_VIEWS_A_TURN * turns)), spacing_mm)
-    job = ProjectionJob.prepare(small, _for_coarse(config, spacing_mm, times), where)
+    scan, config = _with_axis(scan, config)
+    fine = recommended_grid(_as_it_lay(scan, config), config.grid.spacing_mm, config.grid.region_lps_mm)
+    spacing_mm = max(*fine.spacing_mm, max(fine.shape * np.asarray(fine.spacing_mm)) / _VOXELS_ACROSS)
+    small = coarser(_fewer(scan), spacing_mm)
+    job = ProjectionJob.prepare(small, _for_coarse(config, small, spacing_mm, view, point_lps_mm), where)
     with devices.seeded(config.seed), torch.no_grad():
         x = fdk(job.A, job.y, _settings(config), silent)
     volume = job.finish(x, _quality(job)).volume
@@ -72,15 +75,10 @@ def preview_projections(scan: ProjectionScan, config: ReconstructionConfig, view
     return Preview(plane, None, fine, where, seconds, voxels, max(1, round(spacing_mm / max(fine.spacing_mm))), draft=True)
 
 
-def coarser(scan: ProjectionScan, spacing_mm: float) -> tuple[ProjectionScan, tuple[int, int]]:
+def coarser(scan: ProjectionScan, spacing_mm: float) -> ProjectionScan:
     """Join pixels of the detector until they are as large as voxels of a spacing seem on it; columns of curved ones stay.
 
-    Returns
-    -------
-    scan : ProjectionScan
-        Rows and columns that do not fill a whole pixel at the far ends are left out.
-    times : (rows, columns)
-        How many pixels became one.
+    Rows and columns that do not fill a whole pixel at the far ends are left out.
     """
     wanted = spacing_mm / recommended_spacing_mm(scan.views) * min(scan.views.detector.pitch_mm)
     row, column = (
@@ -88,18 +86,35 @@ def coarser(scan: ProjectionScan, spacing_mm: float) -> tuple[ProjectionScan, tu
     )
     times = (row, 1 if scan.views.is_curved else column)
     if times == (1, 1):
-        return scan, times
+        return scan
     counted = np.ones_like(scan.pixels) if scan.measured is None else scan.measured.astype(np.float32)
     count = _joined(counted, times)
     pixels = _joined(np.where(counted > 0, scan.pixels, 0), times) / np.maximum(count, 1)
     measured = None if scan.measured is None else count > 0
-    return replace(scan, pixels=pixels, views=_joined_views(scan.views, times), measured=measured), times
+    return replace(scan, pixels=pixels, views=_joined_views(scan.views, times), measured=measured)
 
 
-def _fewer(scan: ProjectionScan, most: int) -> ProjectionScan:
-    """Keep evenly spread views."""
-    count = len(scan.views)
-    return scan if count <= most else scan.take(np.unique(np.linspace(0, count - 1, most).round().astype(int)))
+def _with_axis(scan: ProjectionScan, config: ReconstructionConfig) -> tuple[ProjectionScan, ReconstructionConfig]:
+    """Put the axis where the settings say as a column of the whole detector, which joined pixels no longer have."""
+    column, columns = config.projections.axis, scan.views.detector.shape[1]
+    if isinstance(column, str):
+        return scan, config
+    if column > columns - 1:
+        raise UsageError("CFG-VALUE", f"projections.axis is column {column:g}, the detector has {columns}.")
+    as_read = config.projections.model_copy(update={"axis": "as-read"})
+    return replace(scan, views=with_axis_at(scan.views, column)), config.model_copy(update={"projections": as_read})
+
+
+def _fewer(scan: ProjectionScan) -> ProjectionScan:
+    """Keep views that are evenly spread over the arc, or over the turns of a helix, in whatever order they were taken."""
+    views = scan.views
+    if beam_of(views) == "helical":
+        order = np.argsort(np.asarray(views.sources_lps_mm) @ views.axis, kind="stable")
+        turns = float(np.ptp(np.unwrap(views.angles_rad[order]))) / (2 * math.pi)
+    else:
+        order, turns = np.argsort(views.angles_rad, kind="stable"), 1.0
+    most = round(_VIEWS_A_TURN * max(1.0, turns))
+    return scan if len(views) <= most else scan.take(order[np.linspace(0, len(order) - 1, most).round().astype(int)])
 
 
 def _joined(pixels: np.ndarray, times: tuple[int, int]) -> np.ndarray:
@@ -121,17 +136,29 @@ def _joined_views(views: ViewGeometry, times: tuple[int, int]) -> ViewGeometry:
     return replace(views, centres_lps_mm=centres, detector=Detector(shape, pitch, detector.curve_radius_mm))
 
 
-def _for_coarse(config: ReconstructionConfig, spacing_mm: float, times: tuple[int, int]) -> ReconstructionConfig:
-    """Return the settings for the coarse scan: its voxels, the axis in its columns, no rings to be found in few views."""
-    corrections: dict[str, Any] = {"rings": "none"}
-    if not isinstance(config.projections.axis, str):
-        corrections["axis"] = (config.projections.axis + 0.5) / times[1] - 0.5
+def _for_coarse(
+    config: ReconstructionConfig, small: ProjectionScan, spacing_mm: float, view: View, point_lps_mm: ArrayLike
+) -> ReconstructionConfig:
+    """Return the settings for the coarse scan: its voxels, the plane alone, no rings to be found in few views."""
+    region = config.grid.region_lps_mm
+    if not config.hounsfield.samples:
+        grid = _plane_of(recommended_grid(_as_it_lay(small, config), spacing_mm, region), view, point_lps_mm)
+        reach_mm = 0.51 * spacing_mm  # so that a plane lies within also where the axis is found elsewhere
+        ends = grid.to_lps(np.array([(0, 0, 0), grid.shape]) - [[0], [1]]) + np.array([[-reach_mm], [reach_mm]])
+        low, high = ((float(x), float(y), float(z)) for x, y, z in ends)
+        region = (low, high)
     return config.model_copy(
         update={
-            "grid": config.grid.model_copy(update={"spacing_mm": spacing_mm}),
-            "projections": config.projections.model_copy(update=corrections),
+            "grid": config.grid.model_copy(update={"spacing_mm": spacing_mm, "region_lps_mm": region}),
+            "projections": config.projections.model_copy(update={"rings": "none"}),
         }
     )
+
+
+def _as_it_lay(scan: ProjectionScan, config: ReconstructionConfig) -> ViewGeometry:
+    """Return the views about the patient as the settings say that the patient lay."""
+    position = config.projections.patient_position
+    return scan.views if position is None else scan.views.moved(between(scan.position, position))
 
 
 def _settings(config: ReconstructionConfig) -> FdkConfig:
@@ -148,11 +175,17 @@ def _quality(job: ProjectionJob) -> Quality:
     return Quality(math.nan, math.nan, nothing, view_coverage(job.A), math.nan, math.nan, math.nan)
 
 
+def _plane_of(grid: Grid, view: View, point_lps_mm: ArrayLike) -> Grid:
+    """Return the part of a grid that is one voxel thick and the nearest to a point."""
+    axis = axis_of(grid, view)
+    at = int(np.clip(np.round(grid.to_index(point_lps_mm)[axis]), 0, grid.shape[axis] - 1))
+    return part_of(grid, axis, at, at + 1)
+
+
 def _plane(volume: Volume, view: View, point_lps_mm: ArrayLike) -> Volume:
-    """Cut the plane of a view out of a volume."""
-    axis = axis_of(volume.grid, view)
-    at = int(np.clip(np.round(volume.grid.to_index(point_lps_mm)[axis]), 0, volume.grid.shape[axis] - 1))
-    grid: Grid = part_of(volume.grid, axis, at, at + 1)
-    index = tuple(slice(at, at + 1) if k == axis else slice(None) for k in range(3))
+    """Cut the plane of a view out of a volume; of the plane itself all is kept."""
+    grid = _plane_of(volume.grid, view, point_lps_mm)
+    low = np.rint(volume.grid.to_index(grid.to_lps([0, 0, 0]))).astype(int)
+    index = tuple(slice(int(a), int(a) + n) for a, n in zip(low, grid.shape, strict=True))
     seen = None if volume.seen is None else volume.seen[index]
     return Volume(volume.voxels[index], grid, volume.quantity, seen, volume.source)

@@ -26,7 +26,8 @@ from medrecon.surface.settings import SurfaceConfig
 
 Point = tuple[float, float, float]
 #: What is used where the user names neither a preset nor a configuration, by the kind of scan.
-DEFAULT_PRESETS: Mapping[str, str] = {"slices": "fast", "projections": "cbct-fast"}
+DEFAULT_PRESETS: Mapping[str, str] = {"slices": "fast", "frames": "ultrasound", "projections": "cbct-fast"}
+_OF_FRAMES = "tracked_frames"  # the reader of slices that a hand has placed
 
 
 class GridConfig(Config):
@@ -140,6 +141,19 @@ class ReconstructionConfig(Config):
     def to_yaml(self) -> str:
         """Return the configuration as YAML that `load_config` reads back to an equal one."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def preset_kind(kind: str, reader: str) -> str:
+    """Name what a series is to `DEFAULT_PRESETS`: slices of a freehand probe are ``frames``, volumes are slices.
+
+    Parameters
+    ----------
+    kind, reader : str
+        Of a `SeriesInfo`.
+    """
+    if kind == "projections":
+        return kind
+    return "frames" if reader == _OF_FRAMES else "slices"
 
 
 def preset_names() -> tuple[str, ...]:

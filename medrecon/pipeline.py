@@ -20,7 +20,7 @@ from medrecon.result import Result
 from medrecon.steps.job import Job, doubt_of
 from medrecon.steps.projections import ProjectionJob
 from medrecon.steps.record import Clock, provenance_of
-from medrecon.steps.slices import SliceJob
+from medrecon.steps.slices import SliceJob, is_freehand
 from medrecon.steps.surfaces import make_surfaces
 
 _STAGES = {"prepare": 0.05, "reconstruct": 0.55, "quality": 0.2, "surface": 0.2}
@@ -41,7 +41,8 @@ def reconstruct(
     scan : SliceScan, ProjectionScan or Volume
         Of a volume, the planes along its widest spacing are the slices.
     config : ReconstructionConfig, optional
-        Instead of `preset`; where neither is given, the preset ``fast`` for slices and ``cbct-fast`` for projections.
+        Instead of `preset`; where neither is given, the preset ``fast`` for slices, ``ultrasound`` for frames of a
+        freehand probe, and ``cbct-fast`` for projections.
     device : str, optional
         Overrides the configuration's device.
     progress : callable, optional
@@ -54,7 +55,7 @@ def reconstruct(
     import torch
 
     clock, stages = Clock(), Stages(_STAGES, progress)
-    config = _settle(config, preset, device, kind_of(scan))
+    config = _settle(config, preset, device, preset_kind_of(scan))
     method, where = methods.get(config.method).checked_for(kind_of(scan)), devices.choose(config.device)
     stages.tick("prepare")(0.0)
     job = _prepare(scan, config, where)
@@ -79,6 +80,11 @@ def reconstruct(
 def kind_of(scan: SliceScan | ProjectionScan | Volume) -> str:
     """Name what a scan is made of, as `medrecon.methods` does: ``slices`` or ``projections``."""
     return "projections" if isinstance(scan, ProjectionScan) else "slices"
+
+
+def preset_kind_of(scan: SliceScan | ProjectionScan | Volume) -> str:
+    """Name what a scan is to `medrecon.config.DEFAULT_PRESETS`: ``slices``, ``frames`` or ``projections``."""
+    return "frames" if isinstance(scan, SliceScan) and is_freehand(scan) else kind_of(scan)
 
 
 def _prepare(scan: SliceScan | ProjectionScan | Volume, config: ReconstructionConfig, where: Device) -> Job:

@@ -64,7 +64,7 @@ def run(request: Request, report: Reporter | None = None) -> tuple[Result, dict[
     MedreconError
         Whatever reading, reconstructing and writing refuse.
     """
-    from medrecon.pipeline import kind_of, reconstruct
+    from medrecon.pipeline import preset_kind_of, reconstruct
     from medrecon.readers import read
 
     _refuse_output_in_input(request)
@@ -73,7 +73,7 @@ def run(request: Request, report: Reporter | None = None) -> tuple[Result, dict[
     scan = read(request.path, request.series, request.options, stages.tick("read"))
     folder = request.out / (scan.source.series_id or "series")
     _refuse_finished(folder, request.overwrite)
-    config = request.config.config(kind_of(scan)) if isinstance(request.config, Choice) else request.config
+    config = request.config.config(preset_kind_of(scan)) if isinstance(request.config, Choice) else request.config
     result = reconstruct(scan, config, progress=stages.within("work"))
     if request.truth is not None:
         result = with_truth(result, request.truth, request.options)
@@ -140,14 +140,14 @@ def surface_file(path: Path, out: Path, settings: SurfaceConfig, options: ReadOp
     UsageError
         ``ARG-ENDING`` for an ending that no writer has.
     """
-    from medrecon.pipeline import kind_of, reconstruct
+    from medrecon.pipeline import preset_kind_of, reconstruct
     from medrecon.readers import read
     from medrecon.surface.extract import make_surface
 
     writer, stages = _writer_for(out), Stages({"read": 0.2, "surface": 0.75, "write": 0.05}, report)
     found = read(path, None, options, stages.tick("read"))
     bare = Choice(assignments=("surfaces=[]",))
-    volume = found if isinstance(found, Volume) else reconstruct(found, bare.config(kind_of(found))).volume
+    volume = found if isinstance(found, Volume) else reconstruct(found, bare.config(preset_kind_of(found))).volume
     surface = make_surface(volume, settings, stages.tick("surface"))
     writer.write(surface, out, writers.WriteContext(source=volume.source))
     stages.tick("write")(1.0)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from medrecon.batch.ledger import LEDGER_NAME, Ledger
-from medrecon.config import DEFAULT_PRESETS, Choice, ReconstructionConfig
+from medrecon.config import DEFAULT_PRESETS, Choice, ReconstructionConfig, preset_kind
 from medrecon.core.errors import InputError, MedreconError, UsageError
 from medrecon.core.findings import Verdict, judge
 from medrecon.core.provenance import hash_of
@@ -57,9 +57,9 @@ class Plan:
         configs = [config.model_dump(mode="json") for config in self.configs.values()]
         return hash_of([*configs, self.options.model_dump(mode="json"), list(self.formats)])
 
-    def config_for(self, kind: str) -> ReconstructionConfig:
-        """Return the configuration for a kind of series."""
-        return self.configs["projections" if kind == "projections" else "slices"]
+    def config_for(self, kind: str, reader: str = "") -> ReconstructionConfig:
+        """Return the configuration for a kind of series, and the reader that found it."""
+        return self.configs[preset_kind(kind, reader)]
 
     def count(self, action: str) -> int:
         """Return how many studies have this action."""

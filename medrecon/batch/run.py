@@ -136,7 +136,7 @@ def _job(study: Study, plan: Plan, threads: int) -> Job:
         path=str(study.unit.resolve()),
         series_id=study.series.id,
         out=str(plan.out.resolve()),
-        config_yaml=plan.config_for(study.series.kind).to_yaml(),
+        config_yaml=plan.config_for(study.series.kind, study.series.reader).to_yaml(),
         allow=plan.options.allow,
         formats=plan.formats,
         threads=threads,

@@ -83,8 +83,10 @@ def _answer(scan: SliceScan | Volume | ProjectionScan, request: Request) -> Prev
 
 def _warm_up(scan: SliceScan | Volume | ProjectionScan) -> None:
     """Show one plane to nobody: libraries are loaded at their first use, which would make the first answer a slow one."""
+    from medrecon.pipeline import preset_kind_of
+
     with contextlib.suppress(MedreconError):  # told when somebody asks
-        config = load_config(DEFAULT_PRESETS["projections" if isinstance(scan, ProjectionScan) else "slices"])
+        config = load_config(DEFAULT_PRESETS[preset_kind_of(scan)])
         _answer(scan, Request(id=0, config=config, view="coronal", point_lps_mm=(0.0, 0.0, 0.0)))
 
 

@@ -167,6 +167,7 @@ EXPLANATIONS: Mapping[str, str] = {
     "SCAN-POSE": "A slice pose is not finite, or its rows, columns and normal are not perpendicular; rows and columns may lean by 5 degrees.",
     "SCAN-SHAPE": "Pixels, masks and poses of a scan do not have matching sizes.",
     "SCAN-THICKNESS": "Every slice needs a positive, finite thickness in millimetres.",
+    "SLC-FREEHAND": "The method slices its volume again and again, which frames of a freehand probe make slow and unsure. Compound them.",
     "SLC-OBLIQUE": "The separable path was demanded for slices that are not parallel to two axes of the output grid.",
     "SRF-EMPTY": "The surface level does not lie between the smallest and the largest value of the volume.",
     "SRF-LABELS": "A label map holds whole numbers, each naming a part. This one does not, or not the part that was asked for.",

@@ -37,7 +37,7 @@ class CompoundConfig(Config):
     ] = "mean"
     interpolation: Annotated[
         Literal["nearest", "linear"], Field(description="a pixel goes to the nearest voxel, or shares itself among eight")
-    ] = "nearest"
+    ] = "linear"
     fill: Annotated[
         Literal["sticks", "igsio_sticks", "none"],
         Field(description="bridge holes between measured voxels; igsio_sticks counts steps instead of mm, in whole grey levels"),

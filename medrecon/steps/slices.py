@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from medrecon.config import ReconstructionConfig
+from medrecon.core.errors import UsageError
 from medrecon.core.findings import Finding
 from medrecon.core.grid import Grid
 from medrecon.core.output_grid import plan_grid
@@ -22,6 +23,17 @@ if TYPE_CHECKING:
 
     from medrecon.operators.slice_sampler import SliceSampler
     from medrecon.quality.assess import Quality
+
+
+#: Methods that slice their volume again and again, which on frames that lie anywhere takes hours.
+_SLICING_AGAIN = frozenset({"consistent_spline", "recurrent", "zero_shot"})
+
+
+def is_freehand(scan: SliceScan) -> bool:
+    """Whether images were placed by a hand: read as tracked frames, or ultrasound whose images are not parallel."""
+    if scan.source.reader == "tracked_frames":
+        return True
+    return scan.source.modality == "US" and not all(stack.poses.are_parallel for stack in scan.stacks())
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +51,18 @@ class SliceJob(Job):
         """Plan the output grid, check the memory, build the forward model.
 
         The planes of a volume are taken as slices along its widest spacing.
+
+        Raises
+        ------
+        UsageError
+            ``SLC-FREEHAND`` for a method that is not made for frames of a freehand probe.
         """
         from torch.utils.dlpack import from_dlpack
 
         from medrecon.operators.slice_sampler import SliceSampler
 
         slices = scan if isinstance(scan, SliceScan) else SliceScan.from_volume(scan, axis=int(np.argmax(scan.spacing_mm)))
+        _refuse_hours(slices, config.method)
         grid = plan_grid(slices.poses, config.grid.spacing_mm, config.grid.axes, config.grid.region_lps_mm)
         check_memory(grid, slices.pixels.size)
         A = SliceSampler(slices.poses, grid, measured=slices.measured, stack=slices.stack, path=config.path)
@@ -60,3 +78,12 @@ class SliceJob(Job):
     def finish(self, x: Tensor, quality: Quality) -> Finished:
         """Return the volume in the unit of the slices."""
         return Finished(marked(x.cpu().numpy(), quality, self.grid, self.scan, self.scan.quantity))
+
+
+def _refuse_hours(scan: SliceScan, method: str) -> None:
+    if method in _SLICING_AGAIN and is_freehand(scan):
+        raise UsageError(
+            "SLC-FREEHAND",
+            f"{len(scan.poses)} frames of a freehand probe are not parallel, and the method {method} needs slices that are",
+            "Choose the preset ultrasound, or the method compound.",
+        )

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from medrecon import methods
-from medrecon.config import ReconstructionConfig, load_config, load_presets
+from medrecon.config import DEFAULT_PRESETS, ReconstructionConfig, load_config, load_presets, preset_kind
 from medrecon.core.reading import ReadOptions
 from medrecon.surface.settings import SurfaceConfig
 from medrecon_napari.model.child import python, trouble_from
@@ -134,10 +134,11 @@ def broken_methods() -> Mapping[str, Trouble]:
     return {name: trouble_from(error) for name, error in methods.survey()[1].items()}
 
 
-def presets_for(kind: str, known: Mapping[str, ReconstructionConfig]) -> tuple[str, ...]:
-    """Return the names of the presets whose method takes a kind of series."""
-    fitting = methods_for(kind)
-    return tuple(name for name, config in known.items() if config.method in fitting)
+def presets_for(kind: str, known: Mapping[str, ReconstructionConfig], reader: str = "") -> tuple[str, ...]:
+    """Return the names of the presets whose method takes a kind of series; frames of a freehand probe have their own."""
+    fitting, freehand = methods_for(kind), preset_kind(kind, reader) == "frames"
+    usual = DEFAULT_PRESETS["frames"]
+    return tuple(name for name, config in known.items() if config.method in fitting and (name == usual) == freehand)
 
 
 def _changes(base: Mapping[str, Any], chosen: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -32,6 +32,10 @@ PRESETS = {
         "Takes seconds. The volume agrees with every measured slice.",
     ),
     "best": ("Best", "A small network learns from the scan itself; takes about four minutes."),
+    "ultrasound": (
+        "Ultrasound",
+        "Puts tracked frames into a volume of 0.5 mm voxels and bridges gaps of up to 3 mm. Takes seconds.",
+    ),
     "cbct-fast": ("Cone beam", "Filtered back projection, once through the data. Right for most full scans."),
     "cbct-low-dose": ("Low dose", "For noisy scans of many views: smooths noise and keeps edges. Takes minutes."),
     "cbct-sparse-view": ("Few views", "For 20 to 100 views, or less than half a turn. Takes minutes."),

@@ -182,7 +182,8 @@ class Workbench:
     def fitting_presets(self) -> list[str]:
         """Return the presets for the kind of the chosen series, in the order in which they are shown."""
         kind = "slices" if self.info is None else self.info.kind
-        return sorted(presets_for(kind, self.presets), key=words.preset_rank)
+        fitting = presets_for(kind, self.presets, "" if self.info is None else self.info.reader)
+        return sorted(fitting, key=words.preset_rank)
 
     def preset_config(self) -> ReconstructionConfig:
         """Return what the chosen preset says, on the chosen device."""
@@ -364,7 +365,7 @@ class Workbench:
         """Go over to a preset for the chosen kind of series, where the settings are for another."""
         kind, fitting = "slices" if self.info is None else self.info.kind, self.fitting_presets()
         known = methods_for(kind)
-        if self.config.method in known:
+        if self.config.method in known and (self.preset in fitting or not fitting):
             return
         if fitting:
             self.use_preset(fitting[0])

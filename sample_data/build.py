@@ -1,9 +1,9 @@
 """Builds the sample series and their truth again: ``python sample_data/build.py [--out FOLDER]``.
 
-Two series with known truth, and X-ray projections: an MR brain in thick slices, cut obliquely out of the ICBM 2009a template
-that the nilearn wheel carries, a synthetic CT head scanned with a tilted gantry, and the same head in a cone beam. The
-simulation here shares no code with medrecon, so that medrecon can be judged against it. Everything comes from fixed seeds;
-every name in the headers is invented.
+Two series with known truth, X-ray projections and an ultrasound sweep: an MR brain in thick slices, cut obliquely out of the
+ICBM 2009a template that the nilearn wheel carries, a synthetic CT head scanned with a tilted gantry, the same head in a cone
+beam, and a synthetic piece of tissue under a tracked freehand probe. The simulation here shares no code with medrecon, so
+that medrecon can be judged against it. Everything comes from fixed seeds; every name in the headers is invented.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import hashlib
 import importlib.util
 import io
 import uuid
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,13 @@ CB_PHOTONS, CB_DARK = 50_000.0, 120.0  # in the middle of the open beam, and wit
 CB_STEP_MM = 2.0  # along the rays
 CB_REACH_MM = 126.0  # from the axis, where the rays begin and end
 
+US_FRAMES, US_ROWS, US_COLUMNS = 56, 144, 128
+US_BORDER = 4  # pixels of scale and frame around the image, which the clip rectangle takes off
+US_PIXEL_MM, US_STEP_MM, US_BEAM_MM = 0.3, 0.9, 1.5
+US_HIDDEN = 20  # the frame at which the tracker lost the probe
+US_TRUTH_MM, US_TRUTH_SHAPE = 1.0, (60, 48, 54)
+US_TRUTH_FIRST_MM = (-26.5, -2.0, -29.5)
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -91,7 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent)
     out: Path = parser.parse_args().out
-    files = dict(sorted([*mr_brain_thick(), *ct_head_tilted(), *cone_beam_head()]))
+    files = dict(sorted([*mr_brain_thick(), *ct_head_tilted(), *cone_beam_head(), *ultrasound_sweep()]))
     for name, content in files.items():
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).write_bytes(content)
@@ -198,6 +206,141 @@ def view_of(attenuation: NDArray[np.float32], origin: Float, angle: float) -> Fl
         points = (source + (way + CB_STEP_MM / 2) * rays - origin) / CT_PIXEL_MM
         total += ndimage.map_coordinates(attenuation, np.moveaxis(points, -1, 0)[::-1], order=1, mode="constant") * CB_STEP_MM
     return total
+
+
+def ultrasound_sweep() -> Iterator[tuple[str, bytes]]:
+    """Yield name and bytes of each file of the ultrasound sample: frames of a tracked linear probe, its calibration, and truth.
+
+    Patient and reference body are one here: the truth stands in the reference body's millimetres.
+    """
+    waves = np.random.default_rng(20260104)
+    texture = waves.standard_normal((40, 3)) * 1.6, waves.uniform(0, 2 * np.pi, 40)
+    calibration = placed(rotation((2.0, -3.0, 178.0)), (12.0, -7.0, 4.0)) @ np.diag([US_PIXEL_MM, US_PIXEL_MM, US_PIXEL_MM, 1.0])
+    frames, fields = [], []
+    for k in range(US_FRAMES):
+        image, reference = sweep_pose(k), placed(rotation((20.0 + 0.1 * k, -35.0, 60.0)), (150.0 + 0.3 * k, -80.0, 900.0))
+        probe = reference @ image @ np.linalg.inv(calibration)
+        frames.append(framed(echo_image(image, texture)))
+        fields.append(tracked_fields(probe, reference, k))
+    frames[US_HIDDEN][:] = 0
+    yield "ultrasound_sweep/scan/sweep.igs.mha", sequence(np.stack(frames), fields)
+    yield "ultrasound_sweep/scan/probe.xml", plus_configuration(calibration)
+    index: Float = np.indices(US_TRUTH_SHAPE, dtype=np.float64).reshape(3, -1)[::-1].T * US_TRUTH_MM + US_TRUTH_FIRST_MM
+    truth = echoes(index, texture).reshape(US_TRUTH_SHAPE)
+    axes = (np.array([1.0, 0, 0]), np.array([0, 1.0, 0]), np.array([0, 0, 1.0]))
+    yield "ultrasound_sweep/truth.nii.gz", nifti(as_int16(truth), np.asarray(US_TRUTH_FIRST_MM), axes, US_TRUTH_MM)
+
+
+def placed(turn: Float, shift_mm: tuple[float, float, float]) -> Float:
+    """Return a rigid motion as a 4x4 matrix."""
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = turn, shift_mm
+    return matrix
+
+
+def sweep_pose(k: int) -> Float:
+    """Where frame k stands: pixels (column, row, 0, 1) to mm. The hand moves along z, wobbles and turns by a few degrees."""
+    turn = rotation((3.0 * np.sin(k / 9), 2.0 * np.cos(k / 7), 4.0 * np.sin(k / 20)))
+    along = (k - (US_FRAMES - 1) / 2) * US_STEP_MM
+    centre = np.array([0.8 * np.sin(k / 5), 1.0 + 0.4 * np.cos(k / 11), along])
+    pose = placed(turn, (0.0, 0.0, 0.0)) @ np.diag([US_PIXEL_MM, US_PIXEL_MM, US_PIXEL_MM, 1.0])
+    pose[:3, 3] = centre - pose[:3, 0] * ((US_COLUMNS - 1) / 2 + US_BORDER) - pose[:3, 1] * US_BORDER
+    return pose
+
+
+def echo_image(pose: Float, texture: tuple[Float, Float]) -> Float:
+    """Average the tissue over the thickness of the beam in every pixel."""
+    row, column = np.indices((US_ROWS, US_COLUMNS)).reshape(2, -1) + US_BORDER
+    centre = np.stack([column, row, 0 * row, 1 + 0 * row], axis=1) @ pose[:3].T
+    normal = pose[:3, 2] / np.linalg.norm(pose[:3, 2])
+    depths = np.linspace(-US_BEAM_MM, US_BEAM_MM, 7)
+    weights = np.exp(-4 * np.log(2) * (depths / US_BEAM_MM) ** 2)
+    planes = np.stack([echoes(centre + depth * normal, texture) for depth in depths])
+    return average(planes, weights / weights.sum()).reshape(US_ROWS, US_COLUMNS)
+
+
+def echoes(points: Float, texture: tuple[Float, Float]) -> Float:
+    """Brightness of the tissue at points (n, 3), from 0 to 255: skin, muscle, two vessels, a cyst, a bright nodule."""
+    x, y, z = points.T
+    waves, phases = texture
+    grain = np.zeros(len(points))
+    for wave, phase in zip(waves, phases, strict=True):
+        grain += np.cos(wave[0] * x + wave[1] * y + wave[2] * z + phase)
+    value = 105 + 30 * soft(y - 9.0) - 15 * soft(y - 24.0) + 4.0 * grain / np.sqrt(len(waves) / 2)
+    bodies = (
+        (np.hypot(x + 6 + 0.08 * z, y - 20) - 4.5, 8.0),  # a vessel along the sweep
+        (np.hypot(x - 7 - 0.25 * z, (y - 15) * 1.2) - 2.5, 12.0),  # another one that runs to the side
+        (np.linalg.norm(points - [9, 30, -10], axis=1) - 6.0, 4.0),  # a cyst
+        (np.linalg.norm((points - [-8, 31, 12]) * [1, 1.4, 1], axis=1) - 5.0, 215.0),  # a nodule
+    )
+    for distance, level in bodies:
+        inside_body = soft(-distance)
+        value = inside_body * level + (1 - inside_body) * value
+    return np.asarray(np.clip(value + 70 * soft(2.0 - y), 0, 255))
+
+
+def soft(distance_mm: Float) -> Float:
+    """Rise from 0 to 1 over a millimetre around 0."""
+    return np.asarray(np.clip(distance_mm + 0.5, 0, 1))
+
+
+def framed(image: Float) -> NDArray[np.uint8]:
+    """Put a border with a scale around an image, as screens have it."""
+    whole = np.zeros((US_ROWS + 2 * US_BORDER, US_COLUMNS + 2 * US_BORDER), dtype=np.uint8)
+    whole[US_BORDER:-US_BORDER, US_BORDER:-US_BORDER] = np.rint(image)
+    whole[US_BORDER :: round(5 / US_PIXEL_MM), : US_BORDER - 1] = 255
+    return whole
+
+
+def tracked_fields(probe: Float, reference: Float, k: int) -> dict[str, str]:
+    """Return the fields of one frame; in one of them the tracker does not see the probe."""
+    hidden = k == US_HIDDEN
+    return {
+        "ProbeToTrackerTransform": sixteen(np.eye(4) if hidden else probe),
+        "ProbeToTrackerTransformStatus": "INVALID" if hidden else "OK",
+        "ReferenceToTrackerTransform": sixteen(reference),
+        "ReferenceToTrackerTransformStatus": "OK",
+        "Timestamp": f"{12.5 + k / 15:.6f}",
+        "ImageStatus": "OK",
+    }
+
+
+def sixteen(matrix: Float) -> str:
+    """Write a matrix row by row."""
+    return " ".join(f"{value:.9g}" for value in matrix.ravel())
+
+
+def sequence(frames: NDArray[np.uint8], fields: list[dict[str, str]]) -> bytes:
+    """Write frames as a compressed sequence MetaImage, as PLUS does."""
+    packed = zlib.compress(frames.tobytes(), 9)
+    lines = [
+        *(
+            "ObjectType = Image",
+            "NDims = 3",
+            "AnatomicalOrientation = RAI",
+            "BinaryData = True",
+            "BinaryDataByteOrderMSB = False",
+        ),
+        *("CenterOfRotation = 0 0 0", "CompressedData = True", f"CompressedDataSize = {len(packed)}"),
+        f"DimSize = {' '.join(map(str, frames.shape[::-1]))}",
+        *("Kinds = domain domain list", "ElementSpacing = 1 1 1", "ElementType = MET_UCHAR", "Offset = 0 0 0"),
+        *("TransformMatrix = 1 0 0 0 1 0 0 0 1", "UltrasoundImageOrientation = MFA", "UltrasoundImageType = BRIGHTNESS"),
+    ]
+    lines += [f"Seq_Frame{k:04d}_{name} = {value}" for k, frame in enumerate(fields) for name, value in frame.items()]
+    return "\n".join([*lines, "ElementDataFile = LOCAL", ""]).encode("ascii") + packed
+
+
+def plus_configuration(calibration: Float) -> bytes:
+    """Write what PLUS knows of the probe: where its image lies, and which part of the frames is image."""
+    clip = f'ClipRectangleOrigin="{US_BORDER} {US_BORDER}" ClipRectangleSize="{US_COLUMNS - 1} {US_ROWS - 1}"'
+    return f"""<PlusConfiguration version="2.1">
+  <CoordinateDefinitions>
+    <Transform From="Image" To="Probe" Matrix="{sixteen(calibration)}" />
+  </CoordinateDefinitions>
+  <VolumeReconstruction ImageCoordinateFrame="Image" ReferenceCoordinateFrame="Reference" OutputSpacing="0.5 0.5 0.5"
+    {clip} Interpolation="LINEAR" CompoundingMode="MEAN" FillHoles="ON" />
+</PlusConfiguration>
+""".encode("ascii")
 
 
 def npy(array: NDArray[np.generic]) -> bytes:

@@ -33,6 +33,12 @@ def cone_beam_head() -> list[LayerData]:
     return scan_layers(mr.read(scan), str(scan))
 
 
+def ultrasound_sweep() -> list[LayerData]:
+    """Return the frames of a tracked freehand probe, one after another, to be put into a volume in the panel."""
+    scan = folder_of("ultrasound_sweep") / "scan"
+    return scan_layers(mr.read(scan), str(scan))
+
+
 def folder_of(name: str) -> Path:
     """Return the folder of one sample.
 

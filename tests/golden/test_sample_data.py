@@ -9,6 +9,7 @@ import hashlib
 import runpy
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -26,6 +28,7 @@ from medrecon.quality.truth import compare
 FOLDER = Path(__file__).resolve().parents[2] / "sample_data"
 SERIES = ("mr_brain_thick", "ct_head_tilted")
 CONE_BEAM = FOLDER / "cone_beam_head"
+SWEEP = FOLDER / "ultrasound_sweep"
 
 
 def slices_of(name: str) -> list[pydicom.FileDataset]:
@@ -84,7 +87,7 @@ def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_committed_files_are_those_that_the_list_names() -> None:
     found = {
         p.relative_to(FOLDER).as_posix()
-        for name in (*SERIES, "cone_beam_head")
+        for name in (*SERIES, "cone_beam_head", "ultrasound_sweep")
         for p in (FOLDER / name).rglob("*")
         if p.is_file()
     }
@@ -100,11 +103,14 @@ def test_the_script_makes_the_committed_series_again(rebuilt: Path) -> None:
             del old.PixelData, new.PixelData
             assert old == new
             assert old.file_meta == new.file_meta
-        elif name.endswith(".yaml"):
+        elif name.endswith((".yaml", ".xml")):
             assert (FOLDER / name).read_bytes() == (rebuilt / name).read_bytes()
             continue
         elif name.endswith(".npy"):
             a, b = (np.load(folder / name).astype(int) for folder in (FOLDER, rebuilt))
+        elif name.endswith(".igs.mha"):
+            a, b = (frames_of(folder / name).astype(int) for folder in (FOLDER, rebuilt))
+            assert fields_of(FOLDER / name) == fields_of(rebuilt / name)
         else:
             a, b = (np.asarray(nibabel.load(folder / name).dataobj).astype(int) for folder in (FOLDER, rebuilt))
         # A processor that fuses multiply and add may round a rare value the other way.
@@ -210,3 +216,59 @@ def test_the_cone_beam_head_is_reconstructed_to_its_truth_with_the_bead_on_the_l
     left, right = (float(result.volume.voxels[tuple(slice(n - 1, n + 2) for n in place)].max()) for place in index)
     assert left > 400
     assert right < 200  # skin and air
+
+
+def frames_of(path: Path) -> NDArray[np.uint8]:
+    """The frames as ITK reads them."""
+    return np.asarray(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))))
+
+
+def fields_of(path: Path) -> dict[str, str]:
+    text = path.read_bytes().partition(b"ElementDataFile")[0].decode("ascii")
+    return {key: value for key, value in (line.split(" = ", 1) for line in text.splitlines()) if "Compressed" not in key}
+
+
+def matrix(text: str) -> NDArray[np.float64]:
+    return np.array(text.split(), dtype=np.float64).reshape(4, 4)
+
+
+def frame_error(k: int, offset_mm: float = 0.0) -> float:
+    """Root mean square of a frame, its border cut off, less the truth averaged over the beam where the chain puts it."""
+    fields = fields_of(SWEEP / "scan" / "sweep.igs.mha")
+    transform = ET.parse(SWEEP / "scan" / "probe.xml").find(".//Transform")
+    assert transform is not None
+    probe, reference = (matrix(fields[f"Seq_Frame{k:04d}_{name}ToTrackerTransform"]) for name in ("Probe", "Reference"))
+    to_mm = np.linalg.inv(reference) @ probe @ matrix(transform.attrib["Matrix"])
+    frame = frames_of(SWEEP / "scan" / "sweep.igs.mha")[k].astype(float)
+    row, column = np.mgrid[10:140:3, 10:126:3]
+    truth = nibabel.load(SWEEP / "truth.nii.gz")
+    to_index = np.linalg.inv(np.diag([-1.0, -1.0, 1.0, 1.0]) @ truth.affine)
+    total, depths = np.zeros(row.shape), np.linspace(-1.5, 1.5, 9)
+    weights = np.exp(-4 * np.log(2) * (depths / 1.5) ** 2)
+    normal = to_mm[:3, 2] / np.linalg.norm(to_mm[:3, 2])
+    for depth, weight in zip(depths, weights / weights.sum(), strict=True):
+        points = np.stack([column, row, 0 * row, 1 + 0 * row], axis=-1) @ to_mm.T
+        points[..., :3] += depth * normal + [0, offset_mm, 0]
+        total += weight * ndimage.map_coordinates(truth.get_fdata(), np.moveaxis(points @ to_index.T, -1, 0)[:3], order=1)
+    return float(np.sqrt(np.mean((frame[10:140:3, 10:126:3] - total) ** 2)))
+
+
+def test_the_frames_of_the_sweep_are_what_their_truth_looks_like_where_the_tracker_saw_the_probe() -> None:
+    assert max(frame_error(k) for k in (3, 27, 52)) < 6
+    assert frame_error(27, offset_mm=1.5) > 12  # the check fails 1.5 mm away
+
+
+def test_the_sweep_is_compounded_to_its_truth_without_the_frame_that_the_tracker_lost() -> None:
+    scan, truth = mr.read(SWEEP / "scan"), mr.read(SWEEP / "truth.nii.gz")
+    assert isinstance(scan, mr.SliceScan)
+    assert isinstance(truth, mr.Volume)
+    assert len(scan.poses) == 55
+    result = mr.reconstruct(scan)  # the preset follows from what was measured
+    assert result.provenance.method == "compound"
+    assert compare(result.volume, truth).psnr_db > 35
+    with pytest.raises(mr.MedreconError, match="SLC-FREEHAND"):
+        mr.reconstruct(scan, preset="fast")
+
+
+def test_the_sweep_is_small() -> None:
+    assert sum(path.stat().st_size for path in SWEEP.rglob("*") if path.is_file()) < 1e6

@@ -25,6 +25,7 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtTest import QTest
 
 from tests.gui.driver import Driver, Pulse, wait
+from tests.makers_dicom import make_series
 from tests.makers_projections import parallel_views, scanned, write_nxtomo
 
 pytestmark = [pytest.mark.gui, pytest.mark.timeout(900)]  # seconds on a quiet machine are minutes on a busy one
@@ -259,3 +260,14 @@ def test_the_presets_of_slices_come_back_with_slices(panel: Driver, quick_study:
     panel.open_step(Step.RECONSTRUCT)
     buttons = panel.panel.reconstruct.presets.buttons
     assert [name for name, button in buttons.items() if button.isVisible()] == ["fast", "best"]
+
+
+def test_every_series_can_be_told_in_the_table_also_when_all_columns_are_wide(panel: Driver, tmp_path: Path) -> None:
+    for k in range(5):  # with a bar beside them
+        make_series(tmp_path / f"{k}", shape=(8, 24, 20), drop=(3,), study=k, seed=k)
+    panel.drop(tmp_path)
+    panel.until(lambda: panel.bench.info, "the series")
+    table = panel.panel.load.table
+    wait(100)
+    needed = table.fontMetrics().horizontalAdvance(table.item(0, 0).text())
+    assert table.columnWidth(0) > needed + 8

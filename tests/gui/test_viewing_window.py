@@ -15,12 +15,13 @@ from medrecon_napari import menu
 from medrecon_napari.colours import UNSEEN
 from medrecon_napari.layers import coverage_layer, difference_layer, surface_layer, uncertainty_layer, volume_layer
 from medrecon_napari.results import place_of
-from medrecon_napari.viewing import attach, compare, corner, crosshair, letters, maps, rectangles, slab, windows
+from medrecon_napari.viewing import align, attach, compare, corner, crosshair, letters, maps, rectangles, slab, windows
 from medrecon_napari.viewing.banner import HIDDEN, UNKNOWN, Banner, identity
 from medrecon_napari.viewing.widget import ViewingTools
 from napari.layers import Layer
 from numpy.typing import NDArray
 from pydicom import Dataset
+from qtpy.QtGui import QFont, QFontMetricsF
 
 import medrecon as mr
 from medrecon.core.errors import UsageError
@@ -346,6 +347,36 @@ def test_the_residual_is_shown_and_hidden_by_its_button(window: napari.Viewer) -
         tools.residual.click()
         assert layer.visible is shown
     tools.deleteLater()
+
+
+def test_a_turn_against_another_layer_is_noted_once_and_only_beside_one_that_is_seen(window: napari.Viewer) -> None:
+    turn = np.array([[0.866, -0.5, 0], [0.5, 0.866, 0], [0, 0, 1]])
+    plain = mr.Grid.from_parts((3, 4, 5), (1, 1, 1), (0, 0, 0))
+    oblique = np.eye(4)
+    oblique[:3, :3] = turn @ plain.to_lps_mm[:3, :3]
+    first = a_volume(np.zeros((3, 4, 5)), plain), a_volume(np.zeros((3, 4, 5)), mr.Grid((3, 4, 5), oblique))
+    made = [Layer.create(*volume_layer(one, {"role": "scan"}, f"scan {k}")) for k, one in enumerate(first)]
+    window.add_layer(made[0])
+    made[0].visible = False
+    align.lay_upon(window, made[1])
+    assert made[1].metadata["notes"] == ()
+    made[0].visible = True
+    align.lay_upon(window, made[1])
+    align.lay_upon(window, made[1])
+    assert made[1].metadata["notes"] == ("turned by 30.0 degrees against scan 0: the two do not lie upon each other",)
+
+
+def test_the_corner_text_ends_before_the_letter_in_the_middle_of_a_narrow_window(window: napari.Viewer) -> None:
+    """534 pixels are left for the picture in a window of 1280; a letter group such as ASL is 54 pixels wide, the margin 10."""
+    name = "MR series-1de2c3ad1139b986"
+    grid = mr.Grid.from_parts((3, 4, 5), (1, 1, 1), (0, 0, 0))
+    layer = window.add_layer(Layer.create(*volume_layer(a_volume(np.zeros(grid.shape), grid), {"role": "scan"}, name)))
+    longest = max(len(line) for line in corner.what(layer).splitlines())
+    assert longest == len(name)
+    font = QFont("OpenSans")
+    font.setPointSizeF(corner._SIZE_PT)
+    widest = max(QFontMetricsF(font).horizontalAdvance(line) for line in corner.what(layer).splitlines())
+    assert 10 + widest < 534 / 2 - 54 / 2
 
 
 def our_text(window: napari.Viewer) -> dict[str, Any]:

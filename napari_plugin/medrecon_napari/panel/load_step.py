@@ -34,10 +34,11 @@ _COLUMNS = (
     ("Series", "What kind of images, and what sets this part apart where a series was split"),
     ("Verdict", "Whether it can be reconstructed"),
     ("Images", "How many slices, or views of an X-ray scan"),
-    ("Spacing, mm", "From slice to slice, from row to row, from column to column; of X-ray views the size of a detector pixel"),
+    ("Spacing\nmm", "From slice to slice, from row to row, from column to column; of X-ray views the size of a detector pixel"),
     ("Gaps", "What lies between two slices and was not measured"),
 )
 _VERDICT, _SPACING = 1, 3  # columns
+_NARROWEST_PX = 54  # "Volume" can be read
 _MOODS: dict[Verdict, Role] = {Verdict.OK: "good", Verdict.WARN: "note", Verdict.REFUSED: "bad"}
 _SIGNS = {Verdict.OK: "✓", Verdict.WARN: "!", Verdict.REFUSED: "✕"}
 _NEEDS_SPACING = {"IMG-SPACING", "VOL-SPACING", "PRJ-PITCH"}
@@ -219,7 +220,7 @@ class _Details(QFrame):
         """Let the user say how far voxels stand apart, where the files do not."""
         boxes = [_millimetres(tip) for tip in ("from slice to slice", "from row to row", "from column to column")]
         use = button("Use", "Look again with this spacing", lambda: self.bench.give_spacing(_three(boxes)))
-        return row(label("Spacing, mm", "hint"), *boxes, use, None)
+        return row(label("Spacing\nmm", "hint"), *boxes, use, None)
 
 
 def dropped_path(data: QMimeData) -> Path | None:
@@ -267,6 +268,7 @@ def _table() -> QTableWidget:
     header = table.horizontalHeader()
     header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
     header.setHighlightSections(False)
+    header.setMinimumSectionSize(_NARROWEST_PX)
     header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
     header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
     table.setAccessibleName("Series found")

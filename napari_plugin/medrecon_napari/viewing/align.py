@@ -32,7 +32,10 @@ def lay_upon(viewer: ViewerModel, layer: Layer) -> None:
         moved = place.beside(alike).world_from_data[:3, 3] - place.world_from_data[:3, 3]
         if np.abs(moved).max() > _SAME_PLACE_MM:  # a change of place draws everything anew
             layer.translate = layer.translate + moved
-    elif places:
-        other, found = places[0]
+        return
+    seen = next(((one, found) for one, found in places if one.visible), None)  # who looks at one alone need not know
+    if seen is not None:
+        other, found = seen
         note = f"turned by {place.turned_against(found):.1f} degrees against {other.name}: the two do not lie upon each other"
-        layer.metadata["notes"] = (*layer.metadata.get("notes", ()), note)
+        notes = layer.metadata.get("notes", ())
+        layer.metadata["notes"] = notes if note in notes else (*notes, note)

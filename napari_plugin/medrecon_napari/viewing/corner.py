@@ -31,8 +31,8 @@ _CHARACTERS = string.ascii_letters + string.digits + ".,:;()-·"
 _GLYPHS_A_TURN = 7
 _UNSEEN = "·"
 _COLOUR = "#d8dee9"
-_SIZE_PT = 10
-_LONGEST_LINE = 30  # so that it ends before the letter in the middle
+_SIZE_PT = 8
+_LONGEST_LINE = 28  # so that it ends before the letter in the middle, also in a window of 1280 pixels
 RESEARCH = "research use only"
 #: Verdicts in the panel's words.
 _WORDS = {str(verdict): name.lower() for verdict, (name, _) in VERDICTS.items()}

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from medrecon.training.config import TrainingConfig, find_recipe, load_training
 
-_SLICES = (
+_PLANES = (
     "settings.slices=6",
-    "settings.functions=4",
-    "settings.pixels=8",
+    "settings.columns=16",
     "settings.held_out=1",
-    "network.settings={channels: 4, steps: 1, functions: 4, blocks: 1}",
-    "batch=1",
+    "batch=2",
 )
+_RECURRENT = (*_PLANES, "network.settings={channels: 4, steps: 1, functions: 4, blocks: 1}")
 _SCANS = (
     "settings.scans=1",
     "settings.held_out=1",
@@ -30,15 +29,9 @@ SMALL: dict[str, tuple[str, ...]] = {
         "settings.pairs=2",
         "network.settings={levels: 1, channels: 4, layers: 1}",
     ),
-    "train-recurrent": _SLICES,
-    "train-zero-shot": (
-        "settings.slices=6",
-        "settings.columns=16",
-        "settings.held_out=1",
-        "network.settings={inputs: 3, channels: 4, blocks: 1, basis: 4}",
-        "batch=2",
-    ),
-    "train-from-dicom": _SLICES,
+    "train-recurrent": _RECURRENT,
+    "train-zero-shot": (*_PLANES, "network.settings={inputs: 3, channels: 4, blocks: 1, basis: 4}"),
+    "train-from-dicom": _RECURRENT,
     "train-refine": (
         *_SCANS,
         "precision=float32",  # torch 2.13 now and then trains patches this small to NaN in bfloat16

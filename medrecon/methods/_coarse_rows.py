@@ -19,6 +19,7 @@ from torch import Tensor
 from medrecon.core.grid import Float64
 from medrecon.methods._consistency import correction_along_depth
 from medrecon.methods._spline import cardinal_spline
+from medrecon.networks.recurrent_inference import SliceFrame
 from medrecon.networks.wdsr import cosines
 from medrecon.operators._separable import SeparableSlices, SliceGroup
 from medrecon.operators.slice_sampler import SliceSampler
@@ -73,6 +74,14 @@ class CoarseRows:
             return self
         weights, start, places, nearest = (t.to(device) for t in (self.weights, self.start, self.places, self.nearest))
         return CoarseRows(weights, start, places, nearest, self.at)
+
+    def frame(self, functions: int, step: float, thickness: float) -> SliceFrame:
+        """Return what a recurrent network is told: slices `step` rows apart, `thickness` steps thick."""
+        offsets = ((np.arange(functions) + 0.5) / functions - 0.5) * step
+        places = np.clip(self.at[:, None] + offsets, 0, self.fine - 1).reshape(-1)
+        looks = torch.from_numpy(np.maximum(0, 1 - np.abs(places[:, None] - np.arange(self.fine)))).to(self.weights)
+        guide = torch.tensor([thickness, step / 4, thickness * step / 4]).log().to(self.weights)
+        return SliceFrame(self.weights, self.start, looks, self.synthesis(functions), guide)
 
     def detail(self, coefficients: Tensor) -> Tensor:
         """Return what a network adds, (batch, fine, columns), from its answer (batch, basis, coarse, columns)."""

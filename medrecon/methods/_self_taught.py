@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from medrecon.core.progress import Tick
 from medrecon.methods._coarse_rows import CoarseRows, RegularDepth
+from medrecon.networks.recurrent_inference import RecurrentInference
 
 Float32 = NDArray[np.float32]
 
@@ -94,7 +95,7 @@ class Pupil:
     Parameters
     ----------
     network : nn.Module
-        As `medrecon.networks.wdsr.Wdsr`, with three inputs: image, steps, thickness.
+        A `medrecon.networks.wdsr.Wdsr` with three inputs, image, steps and thickness, or a `RecurrentInference`.
     device : torch.device
     half : bool
         Whether convolutions run in bfloat16.
@@ -130,8 +131,11 @@ class Lesson:
 
 def answer(network: nn.Module, images: Tensor, rows: CoarseRows, step: float, thickness: float) -> Tensor:
     """Return what a network finds missing between the rows of coarse images (batch, coarse, columns), on the fine rows."""
-    known = torch.full_like(images, math.log2(step) / 3), torch.full_like(images, thickness)
-    coefficients = network(torch.stack([images, *known], dim=1).contiguous(memory_format=torch.channels_last))
+    if isinstance(network, RecurrentInference):
+        coefficients = network(images, rows.frame(network.config.functions, step, thickness))[-1]
+    else:
+        known = torch.full_like(images, math.log2(step) / 3), torch.full_like(images, thickness)
+        coefficients = network(torch.stack([images, *known], dim=1).contiguous(memory_format=torch.channels_last))
     return rows.detail(coefficients.float())
 
 

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from medrecon.core.errors import UsageError
+from medrecon.core.findings import Finding, Verdict
 from medrecon.core.progress import Tick
 from medrecon.core.settings import Config
 from medrecon.methods import Reconstructed
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
+    from medrecon.methods._own_images import Judgement, OwnImages
+    from medrecon.methods._self_taught import Pupil
+    from medrecon.networks.weights import LoadedNet
     from medrecon.operators.slice_sampler import SliceSampler
 
 INPUT = "slices"
 PREVIEW = "consistent_spline"  # where it starts from
 
-_CLASSICAL, _LEARNING, _LEARNED = 0.2, 0.3, 0.9  # share of the time after which each step is done
+_CLASSICAL, _LEARNING, _LEARNED = 0.2, 0.3, 0.95  # share of the time after which each step is done
+_EPS, _TOLERANCE, _ITERATIONS = 0.01, 1e-2, 30  # as `consistent_spline` has them
+_TUNING_RATE = 5e-4
 
 
 class RecurrentConfig(Config):
@@ -32,20 +41,21 @@ class RecurrentConfig(Config):
     fallback: Annotated[
         bool, Field(description="take consistent_spline for slices that the network has not learned; the result says so")
     ] = True
-    seed: Annotated[int, Field(ge=0, description="of the patches that the scan is asked with")] = 0
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1, description="of the patches that it is tuned with")] = 0
 
 
 def recurrent(A: SliceSampler, y: Tensor, config: RecurrentConfig, tick: Tick) -> Reconstructed:
-    """Improve on the classical volume by a recurrent inference machine. Putzky and Welling 2017, arXiv:1706.04008.
+    """Descend towards the truth as a network has learned to. Putzky and Welling 2017, arXiv:1706.04008.
 
-    The network was trained on volumes drawn from nothing. How much of it goes into the result, from 0 (`consistent_spline`
-    alone) to `trust`, is decided by the scan: its own sharp directions, the rows and columns of its images, are sliced as the
-    scanner slices, restored both ways, and compared with what they were. Then the volume gets the smallest probable
-    correction after which it gives back the measured slices.
+    A recurrent inference machine, trained on volumes drawn from nothing, is asked in both planes across the slices; the mean
+    counts, and how far the two are apart is the uncertainty. How much of it goes into the result, from 0 (`consistent_spline`
+    alone) to `trust`, is decided by the scan: some of its sharp images are made as coarse along one direction as the scan is
+    along its depth, and restored both ways. Slicing the result again gives the slices back.
 
     Parameters
     ----------
     A : SliceSampler
+        One stack of at least 6 parallel slices in equal steps, along axes of the grid.
     y : (n, rows, columns) Tensor
         The images; pixels that were not measured may hold anything.
     config : RecurrentConfig
@@ -54,34 +64,92 @@ def recurrent(A: SliceSampler, y: Tensor, config: RecurrentConfig, tick: Tick) -
     Returns
     -------
     Reconstructed
-        With the difference between the learned and the classical volume as uncertainty.
+        With a finding: ``NET-SHARE`` tells the network's share, ``NET-FALLBACK`` why there is none.
 
     Raises
     ------
     UsageError
-        ``NET-STACKS``, ``NET-GRID`` without the fallback, where slices are not one stack whose pixels are voxels.
+        ``NET-STACKS`` without the fallback, where the network has not learned to handle such slices; ``NET-KIND``.
     WeightsError
         ``MDL-...``, where the weights are missing or damaged.
     """
-    from medrecon.methods import _learned_slices as learned
+    from medrecon.methods._both_planes import in_both_planes
     from medrecon.methods._consistency import ConsistentSet
+    from medrecon.methods._iterations import part_of
+    from medrecon.methods._own_images import OwnImages
     from medrecon.methods.consistent_spline import ConsistentSplineConfig, consistent_spline
 
-    classical = ConsistentSplineConfig()
-    problem = learned.unlearned(A)
-    if problem is not None and not config.fallback:
-        raise problem
-    net = None if problem is not None else learned.Restorer.load(config.weights, str(y.device))
-    x = consistent_spline(A, y, classical, lambda share: tick((_CLASSICAL if net else 1.0) * share))
-    if net is None or problem is not None:
-        return Reconstructed(x, findings=(learned.fell_back(problem),) if problem else ())
-    own = learned.OwnDirections.of(A, x, config.seed)
-    net = net.tuned(own, config.fine_tune_s, lambda share: tick(_CLASSICAL + (_LEARNING - _CLASSICAL) * share))
-    share = min(config.trust, net.share(own))
-    tick(_LEARNING)
-    made = net.volume(A, y, x, lambda done: tick(_LEARNING + (_LEARNED - _LEARNING) * done))
-    apart = made.sub_(x)
-    x = x.add_(apart, alpha=share)
-    ConsistentSet(A, y, classical.eps, classical.tolerance, classical.iterations).approach(x)
+    y, net = y.float(), _loaded(config.weights)
+    images = OwnImages.of(A, y, _EPS)
+    if isinstance(images, str) and not config.fallback:
+        raise UsageError("NET-STACKS", f"the network has not learned such slices: {images}", "Use the method consistent_spline.")
+    x = consistent_spline(A, y, ConsistentSplineConfig(), part_of(tick, 0, 1.0 if isinstance(images, str) else _CLASSICAL))
+    if isinstance(images, str):
+        return Reconstructed(x, findings=(_fell_back(images),))
+    pupil, verdict = _tuned(_pupil(net, images, y.device), images, config, part_of(tick, _CLASSICAL, _LEARNING))
+    share = min(config.trust, verdict.share)
+    made, apart = in_both_planes(pupil, images, part_of(tick, _LEARNING, _LEARNED))
+    x = x.mul_(1 - share).add_(made, alpha=share)
+    ConsistentSet(A, y, _EPS, _TOLERANCE, _ITERATIONS).approach(x)
     tick(1.0)
-    return Reconstructed(x, apart.abs_(), (*net.findings(A), learned.told(share)))
+    outside = net.manifest.outside_training(float(A.geometry.plane_step_mm.mean()), float(A.poses.thickness_mm.mean()))
+    return Reconstructed(x, apart.mul_(share), (*outside, _told(share, verdict)))
+
+
+def _loaded(name: str) -> LoadedNet:
+    from medrecon.networks import weights
+    from medrecon.networks.recurrent_inference import RecurrentInference
+
+    net = weights.load(name)
+    if not isinstance(net.module, RecurrentInference):
+        raise UsageError(
+            "NET-KIND",
+            f"these are weights of the network {net.manifest.network}, wanted is recurrent_inference",
+            "`medrecon methods` tells which weights a method takes.",
+        )
+    return net
+
+
+def _pupil(net: LoadedNet, images: OwnImages, device: torch.device) -> Pupil:
+    import torch
+
+    from medrecon.methods._both_planes import settled
+    from medrecon.methods._self_taught import Pupil
+
+    network = net.module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's types
+    return settled(Pupil(network, device, False, images.depth.step, images.depth.thickness), images, "auto")
+
+
+def _tuned(pupil: Pupil, images: OwnImages, config: RecurrentConfig, tick: Tick) -> tuple[Pupil, Judgement]:
+    """Return the network after some seconds of training on the scan itself, if that helps, and how it does."""
+    import copy
+
+    import numpy as np
+
+    from medrecon.methods._own_images import judge
+    from medrecon.methods._self_taught import Budget, Patches, teach
+
+    before = judge(pupil, images)
+    if config.fine_tune_s == 0:
+        return pupil, before
+    taught = dataclasses.replace(pupil, network=copy.deepcopy(pupil.network))
+    patches = Patches(images.to_learn(), np.random.default_rng(config.seed))
+    teach(taught, images.depth, patches, Budget(config.fine_tune_s), _TUNING_RATE, images.coarse, tick)
+    after = judge(taught, images)
+    return (taught, after) if after.gain_db > before.gain_db else (pupil, before)
+
+
+def _fell_back(why: str) -> Finding:
+    hint = "Resample to one regular stack along the grid, or take consistent_spline."
+    return Finding("NET-FALLBACK", Verdict.OK, f"consistent_spline was used instead of the network: {why}", hint=hint)
+
+
+def _told(share: float, verdict: Judgement) -> Finding:
+    """Say how much of the network is in the volume."""
+    return Finding(
+        "NET-SHARE",
+        Verdict.OK,
+        f"on images held back the network was {verdict.gain_db:.2f} dB better than consistent_spline; its share is {share:.0%}",
+        {"network_share": round(share, 3), "held_back_gain_db": round(verdict.gain_db, 3)},
+        hint="The uncertainty map shows how far its two planes are apart.",
+    )

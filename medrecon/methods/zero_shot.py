@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from medrecon.methods._coarse_rows import CoarseRows
     from medrecon.methods._own_images import Judgement, OwnImages
     from medrecon.methods._self_taught import Budget, Lesson, Pupil
     from medrecon.operators.slice_sampler import SliceSampler
@@ -26,7 +25,6 @@ PREVIEW = "consistent_spline"  # where it starts from
 
 _SHARES = (0.03, 0.9)  # of the time: when the classical volume is made, when training is done
 _RESERVE, _OVERHEAD = 1.15, 0.03  # of the time to answer, and of all time: kept for what comes after training
-_PIXELS_AT_ONCE = 65536
 _EPS = 0.01  # as `consistent_spline` has it
 _TOLERANCE, _ITERATIONS = 1e-2, 30
 _INPUTS = 3
@@ -82,6 +80,7 @@ def zero_shot(A: SliceSampler, y: Tensor, config: ZeroShotConfig, tick: Tick) ->
     WeightsError
         ``MDL-...``, see `medrecon.networks.weights.load`.
     """
+    from medrecon.methods._both_planes import in_both_planes
     from medrecon.methods._consistency import ConsistentSet
     from medrecon.methods._iterations import part_of
     from medrecon.methods._own_images import OwnImages
@@ -107,20 +106,6 @@ def zero_shot(A: SliceSampler, y: Tensor, config: ZeroShotConfig, tick: Tick) ->
     return Reconstructed(x, apart.mul_(verdict.share), (_trained(pupil, lesson, verdict, config),))
 
 
-def in_both_planes(pupil: Pupil, images: OwnImages, tick: Tick) -> tuple[Tensor, Tensor]:
-    """Return the mean of what a network makes of the two planes across the slices, and how far they are apart, on the grid."""
-    rows = images.depth.whole().to(pupil.device)
-    seen = images.normalised
-    x = _answers(pupil, rows, seen.transpose(0, 1), lambda share: tick(share / 2)).transpose(0, 1)
-    other = _answers(pupil, rows, seen.permute(2, 0, 1), lambda share: tick((1 + share) / 2)).permute(1, 2, 0)
-    apart = (x - other).abs_().mul_(images.span)
-    x = x.add_(other).mul_(images.span / 2)
-    for plane, weights in zip(x, rows.start, strict=True):
-        plane += (images.planes * weights[:, None, None]).sum(dim=0)
-    back = _inverse(images.depth.axes)
-    return x.permute(back).contiguous(), apart.permute(back).contiguous()
-
-
 class _Clock:
     """What is left of the time for training, once what comes after it is taken off."""
 
@@ -141,12 +126,14 @@ class _Clock:
 
     def _seconds_to_answer(self, pupil: Pupil, images: OwnImages) -> float:
         """Estimate how long the network takes for both planes, from a few of their rows, the first time not counted."""
+        from medrecon.methods._both_planes import PIXELS_AT_ONCE, answers
+
         rows = images.depth.whole().to(pupil.device)
         seen = images.normalised.transpose(0, 1)
-        some = seen[: max(1, _PIXELS_AT_ONCE // (seen.shape[1] * seen.shape[2]))]
+        some = seen[: max(1, PIXELS_AT_ONCE // (seen.shape[1] * seen.shape[2]))]
         for _ in range(2):
             began = self._now()
-            _answers(pupil, rows, some, silent)
+            answers(pupil, rows, some, silent)
         return 2 * (self._now() - began) * len(seen) / len(some)
 
 
@@ -154,11 +141,12 @@ def _pupil(images: OwnImages, device: torch.device, config: ZeroShotConfig) -> t
     """Return who is to learn, and a copy with the shipped weights that it starts from; none where it starts from others."""
     import copy
 
+    from medrecon.methods._both_planes import settled
     from medrecon.methods._own_images import judge
     from medrecon.networks import weights
 
     if config.weights == "auto" and _SHIPPED in weights.shipped():
-        start = _with(_loaded(_SHIPPED), images, device, config)
+        start = settled(_with(_loaded(_SHIPPED), images, device, config), images, config.precision)
         if judge(start, images).gain_db > _HELPS_DB:
             return dataclasses.replace(start, network=copy.deepcopy(start.network)), start
     network = _fresh(config.seed) if config.weights in ("auto", "none") else _loaded(config.weights)
@@ -213,24 +201,6 @@ def _train(pupil: Pupil, images: OwnImages, budget: Budget, config: ZeroShotConf
 
     patches = Patches(images.to_learn(), np.random.default_rng(config.seed))
     return teach(pupil, images.depth, patches, budget, config.rate, images.coarse, tick)
-
-
-def _answers(pupil: Pupil, rows: CoarseRows, seen: Tensor, tick: Tick) -> Tensor:
-    """Return what the network adds to images (count, coarse, width), on the fine rows: (count, fine, width)."""
-    import torch
-
-    count, coarse, width = seen.shape
-    at_once = max(1, _PIXELS_AT_ONCE // (coarse * width))
-    answers = seen.new_empty((count, rows.fine, width))
-    with torch.inference_mode():
-        for first in range(0, count, at_once):
-            answers[first : first + at_once] = pupil.answer(seen[first : first + at_once], rows)
-            tick(min(first + at_once, count) / count)
-    return answers
-
-
-def _inverse(axes: tuple[int, int, int]) -> tuple[int, int, int]:
-    return axes.index(0), axes.index(1), axes.index(2)
 
 
 def _kept(why: str, verdict: Verdict) -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,20 +12,48 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from medrecon.core.grid import Grid
 from medrecon.core.profile import ProfileKind, SliceProfile
+from medrecon.core.scans import SlicePoses
 from medrecon.core.settings import Config
-from medrecon.methods._slice_pairs import Slicing
+from medrecon.operators.slice_sampler import SliceSampler
 from medrecon.training.mixture import Mixture
 from medrecon.training.synthesis import LabelMap, Shape, random_volume
 from medrecon.training.tasks import generator
 
 HELD_OUT = 2_000_000_000  # seed of examples that are never trained on
 
+_DARK = 1e-6
 _PROFILES: dict[ProfileKind, float] = {"gaussian": 0.5, "bell": 0.2, "triangle": 0.15, "box": 0.15}
 _LEAST_STEP, _MOST_STEP = 1.5, 12.0  # planes between slices
 
 Length = Annotated[float, Field(gt=0, le=100)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Slicing:
+    """How a volume is cut into slices: lengths in mm, `first_mm` from the first plane to the first slice's centre."""
+
+    spacing_mm: float
+    thickness_mm: float
+    step_mm: float
+    first_mm: float
+    slices: int
+    profile: SliceProfile
+
+    @property
+    def planes(self) -> int:
+        """Planes of a volume that the slices fill, as many behind the last one as before the first."""
+        return round((2 * self.first_mm + (self.slices - 1) * self.step_mm) / self.spacing_mm) + 1
+
+    def sampler(self, rows: int, columns: int) -> SliceSampler:
+        """Return the forward model for a volume (planes, rows, columns), across its first axis."""
+        depths = self.first_mm + self.step_mm * np.arange(self.slices)
+        positions = np.stack([np.zeros_like(depths), np.zeros_like(depths), depths], axis=1)
+        pixels = (self.spacing_mm, self.spacing_mm)
+        poses = SlicePoses.from_parts(positions, (0, 1, 0), (1, 0, 0), pixels, (rows, columns), self.thickness_mm, self.profile)
+        return SliceSampler(poses, Grid.from_parts((self.planes, rows, columns), (self.spacing_mm,) * 3, (0, 0, 0)))
 
 
 class ScannerConfig(Config):
@@ -92,3 +121,10 @@ class Subjects:
 def torch_generator(rng: np.random.Generator) -> torch.Generator:
     """Return a generator of torch that goes on from one of numpy."""
     return generator(*map(int, rng.integers(2**31, size=2)))
+
+
+def brightness(y: Tensor) -> tuple[float, float]:
+    """Return the darkest value, and how much brighter the brightest are but for one of a thousand; 1 where nothing is seen."""
+    values = y.cpu().numpy()
+    low, high = float(values.min()), float(np.quantile(values.reshape(-1)[:: max(1, values.size // 1_000_000)], 0.999))
+    return low, (high - low if high - low > _DARK * max(abs(low), abs(high), _DARK) else 1.0)

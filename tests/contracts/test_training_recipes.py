@@ -115,8 +115,8 @@ def test_a_network_that_does_not_exist_is_named(tmp_path: Path) -> None:
 
 
 def test_another_task_or_network_drops_the_settings_of_the_first() -> None:
-    config = small("train-flow", "task=slices", "network.name=wdsr")
-    assert config.settings == tasks.settings_of("slices")().model_dump(mode="json")
+    config = small("train-flow", "task=planes", "network.name=wdsr")
+    assert config.settings == tasks.settings_of("planes")().model_dump(mode="json")
     assert config.network.settings == {}
 
 

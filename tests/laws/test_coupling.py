@@ -22,14 +22,14 @@ def noise(*shape: int, seed: int = 1) -> Tensor:
 
 
 def unrolled(network: nn.Module) -> Tensor:
-    """The recurrent network's own step, three times, from states of zeros, as its forward does."""
+    """The recurrent network's own step, three times, from a state of zeros, as its forward does."""
     look: Any = network.look
     step: Any = network.step
-    seen = noise(1, look.in_channels, 3, 5, 6)
-    near = far = seen.new_zeros(1, look.out_channels, 3, 5, 6)
+    seen = noise(1, look.in_channels, 5, 6)
+    state = seen.new_zeros(1, look.out_channels, 5, 6)
     changes = []
     for _ in range(3):
-        change, near, far = step(seen, near, far)
+        change, state = step(seen, state)
         changes.append(change)
     return torch.stack(changes)
 

@@ -1,144 +1,170 @@
-"""The recurrent network sees the volume only from the slices; what it sees there must be what the volume does."""
+"""The recurrent network sees planes only from the slices; what it sees there must be what the planes do."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
+from medrecon.core.errors import UsageError
+from medrecon.core.findings import Finding, Verdict
+from medrecon.core.output_grid import plan_grid
 from medrecon.core.profile import SliceProfile
 from medrecon.core.progress import silent
-from medrecon.methods import _learned_slices as learned
-from medrecon.methods._slice_pairs import SlicePair, Slicing, frame_of
+from medrecon.methods import Reconstructed
+from medrecon.methods._coarse_rows import CoarseRows, RegularDepth
 from medrecon.methods.consistent_spline import ConsistentSplineConfig, consistent_spline
-from medrecon.networks.manifest import Manifest
-from medrecon.networks.recurrent_inference import RecurrentInference, RecurrentInferenceConfig, _view
+from medrecon.methods.recurrent import RecurrentConfig, recurrent
+from medrecon.networks.manifest import Training
+from medrecon.networks.recurrent_inference import RecurrentInference, RecurrentInferenceConfig, SliceFrame
+from medrecon.networks.wdsr import Wdsr, WdsrConfig
+from medrecon.networks.weights import save
+from medrecon.operators.slice_sampler import SliceSampler
+from medrecon.quality.metrics import psnr
+from medrecon.training.scanners import Slicing
 from medrecon.training.synthesis import random_volume
+from tests.makers_slices import parallel_poses, uneven_poses
 
-FUNCTIONS = 8
-
-
-@pytest.fixture(autouse=True)
-def without_gradients() -> Iterator[None]:
-    """As the pipeline calls methods."""
-    with torch.no_grad():
-        yield
+FUNCTIONS, EPS, COLUMNS = 8, 0.01, 5
+STORY = Training(training_data="none", trained_on="a test", trained_date=date(2026, 1, 1))
 
 
 def slicing(step_mm: float = 4.0, thickness_mm: float = 3.0) -> Slicing:
     return Slicing(1.0, thickness_mm, step_mm, 1.0, 8, SliceProfile("gaussian"))
 
 
-def pair(step_mm: float = 4.0) -> SlicePair:
-    cut = slicing(step_mm)
-    return SlicePair.of(random_volume(np.random.default_rng(3), (cut.planes, 12, 10), 1.0), cut, FUNCTIONS)
+def framed(step_mm: float = 4.0) -> tuple[CoarseRows, SliceFrame]:
+    depth = RegularDepth.of(slicing(step_mm).sampler(1, 1), EPS)
+    assert isinstance(depth, RegularDepth)
+    rows = depth.whole()
+    return rows, rows.frame(FUNCTIONS, depth.step, depth.thickness)
 
 
-def network(seed: int = 0) -> RecurrentInference:
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def network(std: float = 0.1) -> RecurrentInference:
     """A small network whose last layer does something."""
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     made = RecurrentInference(RecurrentInferenceConfig(channels=8, steps=2, blocks=1))
-    torch.nn.init.normal_(made.change.weight, std=0.1)
+    torch.nn.init.normal_(made.change.weight, std=std)
     return made.eval()
 
 
-def restorer(net: RecurrentInference) -> learned.Restorer:
-    nothing = {"training_data": "nothing", "trained_on": "a test", "trained_date": date(2026, 1, 1)}
-    file = {"network": "recurrent_inference", "config": {}, "sha256": "0" * 64, "parameters": 0}
-    return learned.Restorer(net.eval(), Manifest.model_validate(nothing | file), "cpu")
+def scan(count: int = 10) -> tuple[SliceSampler, Tensor, Tensor]:
+    poses = parallel_poses(count, (0, 0, 4.0), 4.0, shape=(40, 44))
+    A = SliceSampler(poses, plan_grid(poses))
+    truth = random_volume(np.random.default_rng(5), A.domain, 1.0)
+    return A, A.forward(truth), truth
 
 
-def test_what_is_seen_from_the_slices_is_what_the_painted_volume_shows() -> None:
-    one = pair()
-    strokes = torch.randn(FUNCTIONS, 8, 12, 10, generator=torch.Generator().manual_seed(0))
-    volume, images = one.frame.painted(one.classical, strokes), one.seen[0]
-    around = (one.frame.looks @ volume.flatten(1)).reshape(8, FUNCTIONS, 12, 10) - images[:, None]
-    missed = one.frame.weights @ volume.flatten(1) - images.flatten(1)
-    energy = one.frame.weights.square().sum(dim=1).mean()
-    wrong = (one.frame.looks @ (one.frame.weights.T @ missed / energy)).reshape(8, FUNCTIONS, 12, 10)
-    expected = torch.cat([around.transpose(0, 1), wrong.transpose(0, 1)])
-    assert torch.allclose(_view(one.frame, one.seen, strokes), expected, atol=1e-4)
-    assert not torch.allclose(_view(one.frame, one.seen, 0 * strokes), expected, atol=1e-2), "the check can fail"
+def restored(settings: dict[str, object]) -> Reconstructed:
+    A, y, _ = scan()
+    return recurrent(A, y, RecurrentConfig.model_validate(settings), silent)
+
+
+def number(finding: Finding, name: str) -> float:
+    return float(str(finding.numbers[name]))
+
+
+def test_what_is_seen_from_the_slices_is_what_the_painted_plane_shows() -> None:
+    rows, frame = framed()
+    images, strokes = random(2, 8, COLUMNS), random(2, FUNCTIONS, 8, COLUMNS, seed=1)
+    plane = frame.start @ images + rows.detail(strokes)
+    around = (frame.looks @ plane).reshape(2, 8, FUNCTIONS, COLUMNS) - images[:, :, None]
+    missed = (frame.weights @ plane - images) / frame.weights.square().sum(dim=1).mean()
+    wrong = (frame.looks @ (frame.weights.T @ missed)).reshape(2, 8, FUNCTIONS, COLUMNS)
+    expected = torch.cat([around, wrong], dim=2).transpose(1, 2)
+    assert torch.allclose(frame.views(images, frame.seen(images), strokes), expected, atol=1e-4)
+    assert not torch.allclose(frame.views(images, frame.seen(images), 0 * strokes), expected, atol=1e-2), "the check can fail"
 
 
 def test_the_weights_of_the_frame_are_those_of_the_forward_model() -> None:
-    A = slicing().sampler(5, 4)
-    frame, order = frame_of(A, FUNCTIONS)
+    A = slicing().sampler(1, COLUMNS)
     x = torch.rand(A.domain, generator=torch.Generator().manual_seed(1))
-    assert order.tolist() == list(range(8))
-    assert torch.allclose((frame.weights @ x.flatten(1)).reshape(A.range), A.forward(x), atol=1e-5)
+    assert torch.allclose(framed()[1].weights @ x[:, 0], A.forward(x)[:, 0], atol=1e-5)
 
 
-def test_strokes_of_the_lowest_function_paint_a_step_and_every_plane_is_painted_by_its_nearest_slice() -> None:
-    frame = frame_of(slicing().sampler(1, 1), FUNCTIONS)[0]
-    strokes = torch.zeros(FUNCTIONS, 8, 1, 1)
-    strokes[0, :, 0, 0] = torch.arange(8.0)
-    painted = frame.painted(torch.zeros(frame.weights.shape[1], 1, 1), strokes)[:, 0, 0]
-    planes = np.arange(len(painted))
-    nearest = np.abs(planes[:, None] - (1.0 + 4.0 * np.arange(8))).argmin(axis=1)
-    assert painted.tolist() == nearest.tolist()
+def test_strokes_of_the_lowest_function_paint_steps_and_every_row_is_painted_by_its_nearest_slice() -> None:
+    rows, frame = framed()
+    strokes = torch.zeros(8, FUNCTIONS)
+    strokes[:, 0] = torch.arange(8.0)
+    assert (frame.paints @ strokes.flatten()).tolist() == rows.nearest.tolist()
 
 
 def test_a_network_that_was_not_trained_changes_nothing() -> None:
-    one = pair()
-    strokes = RecurrentInference(RecurrentInferenceConfig(channels=8))(one.seen[None], [one.frame])
-    assert len(strokes) == 3
+    with torch.no_grad():
+        strokes = RecurrentInference(RecurrentInferenceConfig(channels=8))(random(1, 8, COLUMNS), framed()[1])
+    assert len(strokes) == 2
     assert all(float(step.abs().max()) == 0 for step in strokes)
 
 
 def test_the_same_weights_serve_another_thickness_and_answer_otherwise() -> None:
-    net, near, far = network(), pair(3.0), pair(5.0)
-    together = net(torch.stack([near.seen, far.seen]), [near.frame, far.frame])[-1]
-    alone = [net(one.seen[None], [one.frame])[-1][0] for one in (near, far)]
-    assert torch.allclose(together, torch.stack(alone), atol=1e-4)
-    other = net(near.seen[None], [far.frame])[-1][0]
-    assert float((other - alone[0]).abs().max()) > 1e-4, "the forward model must matter"
+    images, net = random(1, 8, COLUMNS), network()
+    with torch.no_grad():
+        near, far = (net(images, framed(step)[1])[-1] for step in (3.0, 5.0))
+    assert float((near - far).abs().max()) > 1e-3, "the forward model must matter"
 
 
-@pytest.mark.parametrize("axis", [0, 1, 2])
-def test_the_restored_volume_stands_in_the_axes_of_the_scan(axis: int) -> None:
-    """A network of zeros returns the classical volume, whichever axis the slices lie across."""
-    from medrecon.core.grid import Grid
-    from medrecon.operators.slice_sampler import SliceSampler
-    from medrecon.simulate import plan_slices
+def test_every_step_asks_the_forward_model_again() -> None:
+    images, frame, net = random(1, 8, COLUMNS), framed()[1], network()
+    with torch.no_grad():
+        first, second = net(images, frame)
+    assert float((second - first).abs().max()) > 1e-3
 
-    shape = [20, 18, 16]
-    shape[axis] = 30
-    grid = Grid.from_parts((shape[0], shape[1], shape[2]), (1.0, 1.0, 1.0), (0, 0, 0))
-    A = SliceSampler(plan_slices(grid, 3.0, 1.0, SliceProfile("gaussian"), axis), grid)
-    y = A.forward(random_volume(np.random.default_rng(0), grid.shape, 1.0))
+
+def test_the_shipped_weights_win_on_a_volume_they_have_not_seen() -> None:
+    A, y, truth = scan()
     classical = consistent_spline(A, y, ConsistentSplineConfig(), silent)
-    assert learned.unlearned(A) is None
-    zeros = restorer(RecurrentInference(RecurrentInferenceConfig(channels=8)))
-    assert torch.allclose(zeros.volume(A, y, classical, silent), classical, atol=1e-5)
-    changed = restorer(network()).volume(A, y, classical, silent)
-    assert changed.shape == classical.shape
-    assert float((changed - classical).abs().max()) > 1e-3
+    made = restored({})
+    peak = float(truth.max())
+    assert psnr(made.x.numpy(), truth.numpy(), peak) > psnr(classical.numpy(), truth.numpy(), peak) + 0.2
+    assert made.uncertainty is not None
+    assert [finding.code for finding in made.findings] == ["NET-SHARE"]
 
 
-def test_a_network_that_only_adds_noise_gets_no_share() -> None:
-    cut = slicing()
-    A = cut.sampler(40, 40)
-    x = random_volume(np.random.default_rng(5), A.domain, 1.0)
-    own = learned.OwnDirections.of(A, x, seed=0)
-    assert own is not None
-    assert restorer(network()).share(own) < 0.1
+def test_a_network_that_only_adds_noise_gets_no_share(tmp_path: Path) -> None:
+    noisy = network(std=1.0)
+    save(tmp_path / "noisy.safetensors", "recurrent_inference", noisy.config, noisy, STORY)
+    told = restored({"weights": str(tmp_path / "noisy.safetensors")}).findings[-1]
+    assert told.code == "NET-SHARE"
+    assert number(told, "network_share") < 0.1
 
 
-def test_tuning_on_the_scan_itself_earns_a_share() -> None:
-    cut = slicing()
-    A = cut.sampler(48, 48)
-    x = random_volume(np.random.default_rng(5), A.domain, 1.0)
-    own = learned.OwnDirections.of(A, x, seed=0)
-    torch.manual_seed(0)
-    fresh = RecurrentInference(RecurrentInferenceConfig(channels=8, steps=2, blocks=1))
-    untuned = restorer(fresh)
-    assert untuned.share(own) == 0
-    tuned = untuned.tuned(own, seconds=2.0)
-    assert tuned.tuned_steps >= 1
-    assert math.isfinite(tuned.share(own))
-    assert all(float(weight.abs().max()) == 0 for name, weight in fresh.named_parameters() if name.startswith("change"))
+def test_no_trust_leaves_the_classical_volume() -> None:
+    A, y, _ = scan()
+    classical = consistent_spline(A, y, ConsistentSplineConfig(), silent)
+    assert torch.allclose(restored({"trust": 0.0}).x, classical, atol=0.02 * float(classical.std()))
+    assert not torch.allclose(restored({}).x, classical, atol=0.02 * float(classical.std())), "the check can fail"
+
+
+def test_tuning_on_the_scan_does_no_harm_on_images_held_back() -> None:
+    before, after = (number(restored({"fine_tune_s": seconds}).findings[-1], "held_back_gain_db") for seconds in (0.0, 1.0))
+    assert math.isfinite(after)
+    assert after >= before
+
+
+def test_slices_it_has_not_learned_get_the_classical_volume_or_are_refused() -> None:
+    poses = uneven_poses()
+    A = SliceSampler(poses, plan_grid(poses))
+    y = torch.from_numpy(np.random.default_rng(0).random(A.range)).float()
+    made = recurrent(A, y, RecurrentConfig(), silent)
+    assert torch.equal(made.x, consistent_spline(A, y, ConsistentSplineConfig(), silent))
+    assert [(finding.code, finding.verdict) for finding in made.findings] == [("NET-FALLBACK", Verdict.OK)]
+    with pytest.raises(UsageError) as caught:
+        recurrent(A, y, RecurrentConfig(fallback=False), silent)
+    assert caught.value.code == "NET-STACKS"
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    config = WdsrConfig(channels=4, blocks=1, basis=4)
+    save(tmp_path / "other.safetensors", "wdsr", config, Wdsr(config), STORY)
+    with pytest.raises(UsageError) as caught:
+        restored({"weights": str(tmp_path / "other.safetensors")})
+    assert caught.value.code == "NET-KIND"

@@ -19,11 +19,12 @@ from medrecon.core.output_grid import GridAxes, plan_grid
 from medrecon.core.progress import silent
 from medrecon.core.scans import SlicePoses
 from medrecon.methods import Reconstructed
+from medrecon.methods._both_planes import in_both_planes
 from medrecon.methods._coarse_rows import CoarseRows, RegularDepth
 from medrecon.methods._own_images import OwnImages, judge
 from medrecon.methods._self_taught import Budget, Patches, Pupil, teach
 from medrecon.methods.consistent_spline import ConsistentSplineConfig, consistent_spline
-from medrecon.methods.zero_shot import ZeroShotConfig, _better, _pupil, in_both_planes, zero_shot
+from medrecon.methods.zero_shot import ZeroShotConfig, _better, _pupil, zero_shot
 from medrecon.networks.flow import Flow, FlowConfig
 from medrecon.networks.manifest import Training
 from medrecon.networks.wdsr import Wdsr, WdsrConfig, cosines
@@ -384,7 +385,7 @@ def marked() -> Volume:
     truth = balls(A.domain)
     volumes = [zero_shot(A, A.forward(torch.from_numpy(t)), quick(weights="auto"), silent) for t in (truth + lesion(A), truth)]
     assert [made.findings[0].code for made in volumes] == ["ZERO-TRAINED"] * 2
-    change: Volume = (volumes[0].x - volumes[1].x).numpy() / CONTRAST
+    change: Volume = ((volumes[0].x - volumes[1].x) / CONTRAST).numpy()
     return change
 
 
@@ -407,8 +408,9 @@ def test_the_check_of_balls_fails_one_slice_off() -> None:
 
 def distance_to_lesion(A: SliceSampler) -> Volume:
     places = np.stack(np.meshgrid(*(np.arange(n) for n in A.domain), indexing="ij"), axis=-1)
-    away: Volume = np.linalg.norm(places - np.array(A.domain) // 2, axis=-1).astype(np.float32)
-    return away
+    away = np.linalg.norm(places - np.array(A.domain) // 2, axis=-1)
+    found: Volume = away.astype(np.float32)
+    return found
 
 
 def lesion(A: SliceSampler) -> Volume:

@@ -1,4 +1,4 @@
-"""Bring back what thick slices take away, in single planes across them: the start of `zero_shot`.
+"""Bring back what thick slices take away, in single planes across them: for `recurrent`, and the start of `zero_shot`.
 
 Every batch has its own thickness, gap, profile, voxel size and noise. The network sees one plane across the slices at a
 time, so that a batch holds planes of many volumes; `zero_shot` goes on from here on the images of the scan itself.
@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from medrecon.methods._coarse_rows import CoarseRows, RegularDepth
 from medrecon.methods._self_taught import answer, inner
-from medrecon.methods._slice_pairs import Slicing, brightness
-from medrecon.training.scanners import HELD_OUT, ScannerConfig, Subjects, torch_generator
+from medrecon.training.scanners import HELD_OUT, ScannerConfig, Slicing, Subjects, brightness, torch_generator
 from medrecon.training.tasks import Batch, Context
 
 _EPS = 0.01  # as `consistent_spline` has it

@@ -94,7 +94,7 @@ def _findings(relative: float, rms: float, shares: dict[int, float]) -> Iterator
             Verdict.WARN,
             f"the volume, sliced again, misses the images by {relative:.1%} of their size, the bound is {SLICES_BOUND:.0%}",
             {"residual": _plain(relative), "residual_rms": _plain(rms), "bound": SLICES_BOUND},
-            hint="Check slice thickness and profile, use the method consistent_spline, or a finer voxel spacing.",
+            hint="Check slice thickness and profile, or take finer voxels; of parallel slices consistent_spline misses least.",
         )
     seen = shares[MEASURED] + shares[INTERPOLATED]
     between = shares[INTERPOLATED] / seen if seen else 0.0

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from medrecon_napari import samples
+from medrecon_napari.place import Edges
+from medrecon_napari.viewing import letters
 
 from tests.gui.driver import Driver
 
@@ -26,6 +28,8 @@ def test_the_sample_sweep_is_opened_reconstructed_with_its_own_preset_and_seen(p
     panel.until(lambda: any(layer.visible for layer in panel.layers("result")), "the volume")
     (result,) = panel.layers("result")
     assert result.scale == pytest.approx([0.5, 0.5, 0.5])
+    assert not any(layer.visible for layer in panel.layers("scan")), "frames one after another have no place under the volume"
+    assert letters.read(panel.viewer) == Edges("", "", "", ""), "a tracker does not know left from right"
     middle = result.data[tuple(slice(n // 3, 2 * n // 3) for n in result.data.shape)]
     assert np.ptp(middle) > 50, "vessels and muscle"
 

@@ -114,10 +114,11 @@ class Screen:
             if layer.metadata.get("role") in {"scan", "volume", "result"} and layer.metadata.get("series") != series:
                 layer.visible = False
 
-    def hide_projections(self) -> None:
-        """Hide detector images: they stand nowhere in the patient, so nothing can be laid upon them."""
+    def hide_what_has_no_place(self) -> None:
+        """Hide detector images, and frames shown one after another: nothing can be laid upon them."""
         for layer in self.viewer.layers:
-            if layer.metadata.get("role") == "scan" and place_of_layer(layer) is None:
+            place = place_of_layer(layer)
+            if layer.metadata.get("role") == "scan" and (place is None or not place.is_one_space):
                 layer.visible = False
 
     def scan(self, series: str) -> Layer | None:

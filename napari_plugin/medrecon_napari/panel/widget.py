@@ -229,7 +229,7 @@ class ReconstructionPanel(Droppable):
         self.show_result(self.bench.jobs.get(number))
 
     def _add_result(self, layers: list[Layer], number: int) -> None:
-        self.screen.hide_projections()
+        self.screen.hide_what_has_no_place()
         self.reconstruct.preview.rest()
         self.screen.add(layers, instead_of_preview=True)
         words = self.bench.jobs.get(number).in_words()

@@ -21,6 +21,7 @@ _AT = {"left": "middle_left", "right": "middle_right", "top": "top_center", "bot
 _COLOUR = "#ffd24a"
 _SIZE_PT = 16
 _NONE = Edges("", "", "", "")
+_NO_PATIENT = "US-FRAME"  # the finding of scans whose axes are not the patient's
 
 
 def add(viewer: ViewerModel) -> None:
@@ -74,9 +75,9 @@ def read(viewer: ViewerModel) -> Edges:
 
 
 def shown_edges(viewer: ViewerModel) -> Edges:
-    """Work out the letters of a view from the place of its leading layer; empty where nothing tells its place."""
+    """Work out the letters of a view from the place of its leading layer; empty where nothing tells its place in the patient."""
     layer = leading_layer(viewer)
-    place = None if layer is None else place_of_layer(layer)
+    place = None if layer is None or not _is_in_the_patient(layer) else place_of_layer(layer)
     if place is None or viewer.dims.ndim != 3:
         return _NONE
     right, up = _three_dimensional(viewer) if viewer.dims.ndisplay == 3 else _two_dimensional(viewer)
@@ -100,6 +101,11 @@ def place_of_layer(layer: Layer) -> Place | None:
     world[:3, :3] = (corners[1:] - corners[0]).T
     world[:3, 3] = corners[0]
     return Place.of(layer.metadata, world)
+
+
+def _is_in_the_patient(layer: Layer) -> bool:
+    """Whether left and right can be told: frames of a tracker stand in its space, wherever the patient lay."""
+    return all(finding.get("code") != _NO_PATIENT for finding in layer.metadata.get("findings", ()))
 
 
 def _two_dimensional(viewer: ViewerModel) -> tuple[np.ndarray, np.ndarray]:

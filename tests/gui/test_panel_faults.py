@@ -150,6 +150,17 @@ def test_a_refused_series_says_why_and_offers_the_way_out(panel: Driver, quick_s
     assert load.table.item(0, 1).text() == "! Usable"
 
 
+def test_a_refused_series_does_not_stand_beside_the_pictures_of_the_one_before(
+    panel: Driver, quick_study: Path, tmp_path: Path
+) -> None:
+    panel.load(quick_study)
+    assert [layer.visible for layer in panel.layers("scan")] == [True]
+    make_series(tmp_path / "study", shape=(9, 20, 18), drop=(4,), seed=7)
+    panel.drop(tmp_path / "study")
+    panel.until(lambda: not any(layer.visible for layer in panel.layers("scan")), "the empty view")
+    assert len(panel.layers("scan")) == 1, "it is hidden, not removed"
+
+
 def with_result(panel: Driver, study: Path) -> None:
     panel.load(study)
     panel.run()

@@ -9,8 +9,10 @@ from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
+from medrecon.core.findings import Verdict
 from medrecon_napari import preferences
 from medrecon_napari.layers import LayerData, scan_layers, surface_layer
+from medrecon_napari.model import words
 from medrecon_napari.model.jobs import Job
 from medrecon_napari.model.runs import RunState
 from medrecon_napari.model.steps import Step
@@ -186,6 +188,7 @@ class ReconstructionPanel(Droppable):
         hooks, bench = self.hooks, self.bench
         hooks.connect(bench.facts_changed, self.refresh)
         hooks.connect(bench.choice_changed, self.refresh)
+        hooks.connect(bench.chosen, self._series_chosen)
         hooks.connect(bench.scan_read, self._scan_came)
         hooks.connect(bench.result_ready, self._result_came)
         hooks.connect(bench.jobs.changed, self._job_changed)
@@ -205,6 +208,12 @@ class ReconstructionPanel(Droppable):
 
     def _failed(self, error: Exception) -> None:
         self._say(Message("bad", f"The result could not be shown ({type(error).__name__}).", getattr(error, "code", "")))
+
+    def _series_chosen(self) -> None:
+        """Hide the pictures of other series where the chosen one has none to show: they would be taken for its own."""
+        info = self.bench.info
+        if info is not None and words.verdict(info, self.bench.options.allow) is Verdict.REFUSED:
+            self.screen.hide_others(info.id)
 
     def _scan_came(self, scan: Any) -> None:  # noqa: ANN401 (whatever `medrecon.read` returns)
         """Show the images of the chosen series, and go on to step 2."""
@@ -232,8 +241,8 @@ class ReconstructionPanel(Droppable):
         self.screen.hide_what_has_no_place()
         self.reconstruct.preview.rest()
         self.screen.add(layers, instead_of_preview=True)
-        words = self.bench.jobs.get(number).in_words()
-        self._say(Message("good", f"{words}. The volume is in the viewer; steps 3 and 4 make a surface of it and export it."))
+        done = self.bench.jobs.get(number).in_words()
+        self._say(Message("good", f"{done}. The volume is in the viewer; steps 3 and 4 make a surface of it and export it."))
 
     def _job_changed(self, number: int) -> None:
         job = self.bench.jobs.get(number)

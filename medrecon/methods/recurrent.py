@@ -27,7 +27,7 @@ PREVIEW = "consistent_spline"  # where it starts from
 
 _CLASSICAL, _LEARNING, _LEARNED = 0.2, 0.3, 0.95  # share of the time after which each step is done
 _EPS, _TOLERANCE, _ITERATIONS = 0.01, 1e-2, 30  # as `consistent_spline` has them
-_TUNING_RATE = 5e-4
+_TUNING_RATE = 1e-3
 
 
 class RecurrentConfig(Config):

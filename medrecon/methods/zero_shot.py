@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from medrecon.methods._self_taught import Budget, Lesson, Pupil
     from medrecon.operators.slice_sampler import SliceSampler
 
+    _Judged = tuple[Pupil, Judgement]
+
 INPUT = "slices"
 PREVIEW = "consistent_spline"  # where it starts from
 
@@ -96,6 +98,7 @@ def zero_shot(A: SliceSampler, y: Tensor, config: ZeroShotConfig, tick: Tick) ->
     pupil, start = _pupil(images, y.device, config)
     lesson = _train(pupil, images, clock.left(pupil, images), config, part_of(tick, *_SHARES))
     pupil, verdict = _better(pupil, start, images)
+    undone = start is not None and pupil is start[0]
     if verdict.gain_db < config.margin_db:
         tick(1.0)
         return Reconstructed(classical, None, (_kept(_no_gain(verdict, lesson, config), Verdict.OK),))
@@ -103,7 +106,7 @@ def zero_shot(A: SliceSampler, y: Tensor, config: ZeroShotConfig, tick: Tick) ->
     x = classical.mul_(1 - verdict.share).add_(x, alpha=verdict.share)
     ConsistentSet(A, y, _EPS, _TOLERANCE, _ITERATIONS).approach(x)
     tick(1.0)
-    return Reconstructed(x, apart.mul_(verdict.share), (_trained(pupil, lesson, verdict, config),))
+    return Reconstructed(x, apart.mul_(verdict.share), (_trained(pupil, lesson, verdict, config, undone),))
 
 
 class _Clock:
@@ -137,8 +140,8 @@ class _Clock:
         return 2 * (self._now() - began) * len(seen) / len(some)
 
 
-def _pupil(images: OwnImages, device: torch.device, config: ZeroShotConfig) -> tuple[Pupil, Pupil | None]:
-    """Return who is to learn, and a copy with the shipped weights that it starts from; none where it starts from others."""
+def _pupil(images: OwnImages, device: torch.device, config: ZeroShotConfig) -> tuple[Pupil, _Judged | None]:
+    """Return who is to learn, and a judged copy with the shipped weights that it starts from; none with other weights."""
     import copy
 
     from medrecon.methods._both_planes import settled
@@ -147,8 +150,9 @@ def _pupil(images: OwnImages, device: torch.device, config: ZeroShotConfig) -> t
 
     if config.weights == "auto" and _SHIPPED in weights.shipped():
         start = settled(_with(_loaded(_SHIPPED), images, device, config), images, config.precision)
-        if judge(start, images).gain_db > _HELPS_DB:
-            return dataclasses.replace(start, network=copy.deepcopy(start.network)), start
+        verdict = judge(start, images)
+        if verdict.gain_db > _HELPS_DB:
+            return dataclasses.replace(start, network=copy.deepcopy(start.network)), (start, verdict)
     network = _fresh(config.seed) if config.weights in ("auto", "none") else _loaded(config.weights)
     return _with(network, images, device, config), None
 
@@ -185,13 +189,12 @@ def _loaded(name: str) -> torch.nn.Module:
     return network
 
 
-def _better(pupil: Pupil, start: Pupil | None, images: OwnImages) -> tuple[Pupil, Judgement]:
+def _better(pupil: Pupil, start: _Judged | None, images: OwnImages) -> _Judged:
     """Return who does better on the images held back: who has learned, or who has not yet."""
     from medrecon.methods._own_images import judge
 
     verdict = judge(pupil, images)
-    before = judge(start, images) if start is not None else verdict
-    return (start, before) if start is not None and before.gain_db > verdict.gain_db else (pupil, verdict)
+    return start if start is not None and start[1].gain_db > verdict.gain_db else (pupil, verdict)
 
 
 def _train(pupil: Pupil, images: OwnImages, budget: Budget, config: ZeroShotConfig, tick: Tick) -> Lesson:
@@ -215,17 +218,19 @@ def _no_gain(judgement: Judgement, lesson: Lesson, config: ZeroShotConfig) -> st
     )
 
 
-def _trained(pupil: Pupil, lesson: Lesson, judgement: Judgement, config: ZeroShotConfig) -> Finding:
+def _trained(pupil: Pupil, lesson: Lesson, judgement: Judgement, config: ZeroShotConfig, undone: bool) -> Finding:
     size = sum(values.numel() for values in pupil.network.parameters())
+    kept = ", which did not help, so that it stays as it was before" if undone else ""
     fact = (
-        f"a network of {size} weights was trained on this scan for {lesson.steps} steps in {lesson.seconds:.0f} s; on images "
-        f"held back it was {judgement.gain_db:.2f} dB better than consistent_spline, with a share of {judgement.share:.2f}"
+        f"a network of {size} weights was trained on this scan for {lesson.steps} steps in {lesson.seconds:.0f} s{kept}; on "
+        f"images held back it was {judgement.gain_db:.2f} dB better than consistent_spline, with a share of {judgement.share:.2f}"
     )
     numbers = {
         "steps": lesson.steps,
         "planned_steps": lesson.planned,
         "training_s": round(lesson.seconds, 1),
         "seed": config.seed,
+        "training_undone": undone,
         "held_back_gain_db": round(judgement.gain_db, 3),
         "share": round(judgement.share, 3),
         "bfloat16": pupil.half,

@@ -372,8 +372,8 @@ def test_weights_that_do_harm_are_not_started_from(monkeypatch: pytest.MonkeyPat
 def test_training_that_does_harm_is_undone() -> None:
     images = images_of(*scan_of(regular())[:2])
     wrong, right = told(images, 2.0), told(images, 0.0)
-    assert _better(wrong, right, images)[0] is right
-    assert _better(right, wrong, images)[0] is right
+    assert _better(wrong, (right, judge(right, images)), images)[0] is right
+    assert _better(right, (wrong, judge(wrong, images)), images)[0] is right
     assert _better(wrong, None, images)[0] is wrong
 
 

@@ -24,8 +24,14 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# BLAS gets one thread, for the workers fill the cores. A worker that crashes ends the run (`--max-worker-restart 0`): where
+# xdist replaces one, it may wait for tests for ever. Windows are tested by themselves: no process then holds both Qt with
+# OpenGL and all that the engine loads, a mixture that no user has.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --max-worker-restart 0
+
 test: setup lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile  # the workers already keep every core busy
+	$(PYTEST) --ignore tests/gui -p no:napari -p no:pytest-qt
+	$(PYTEST) tests/gui
 
 bench: setup
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done

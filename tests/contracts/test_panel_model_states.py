@@ -207,3 +207,21 @@ def test_loading_settings_again_brings_back_what_was_run(bench: Any) -> None:
     assert bench.config.seed == 0
     bench.load_settings_of(job)
     assert (bench.preset, bench.config.seed) == ("fast", 7)
+
+
+def test_what_is_under_way_is_said_until_the_images_are_there(bench: Any, tmp_path: Path) -> None:
+    assert bench.under_way == ""
+    bench.look_at(tmp_path / "study")
+    assert bench.under_way == "Looking for series…"
+    bench.held.calls.pop(0)()
+    assert bench.under_way == "Reading 8 slices…"
+    bench.held.let_go()
+    assert (bench.under_way, bench.scan is None) == ("", False)
+
+
+def test_nothing_is_under_way_where_the_images_could_not_be_read(bench: Any, tmp_path: Path) -> None:
+    bench.look_at(tmp_path / "study")
+    bench.held.calls.pop(0)()
+    (tmp_path / "study").rename(tmp_path / "elsewhere")
+    bench.held.let_go()
+    assert (bench.under_way, bench.scan) == ("", None)

@@ -112,6 +112,7 @@ class Workbench:
         self._clock = clock
         self._pressed_s = -DOUBLE_CLICK_S
         self._looking, self._era = False, 0
+        self._reading: SeriesInfo | None = None
         self.jobs.changed.connect(self._job_changed)
 
     # ---- step 1: load
@@ -145,6 +146,13 @@ class Workbench:
             self.scan = None
             self.facts_changed.emit()
             self._read()
+
+    @property
+    def under_way(self) -> str:
+        """What is being looked for or read right now, in words; empty where nothing is."""
+        if self._looking:
+            return "Looking for series…"
+        return f"Reading {words.count(self._reading)}…" if self._reading is not None else ""
 
     def give_spacing(self, spacing_mm: tuple[float, float, float]) -> None:
         """Give the spacing that the files do not carry, and look again."""
@@ -355,7 +363,7 @@ class Workbench:
         self._tell_trouble(_words_of(error))
 
     def _choose(self, info: SeriesInfo | None) -> None:
-        self.info, self.scan = info, None
+        self.info, self.scan, self._reading = info, None, None
         self.previews.close()
         self._fit_preset()
         self.chosen.emit()
@@ -375,10 +383,12 @@ class Workbench:
     def _read(self) -> None:
         """Read the chosen series, if it is usable."""
         info, path, options = self.info, self.path, self.options
+        self._reading = None
         if info is None or path is None or words.verdict(info, options.allow) is Verdict.REFUSED:
             self.previews.close()
             return
-        era = self._era
+        era, self._reading = self._era, info
+        self.facts_changed.emit()
         self.previews.open(path, info.id, options)  # it loads its libraries while the images are read here
         self.background.call(
             lambda: mr.read(path, info, options),
@@ -388,13 +398,15 @@ class Workbench:
 
     def _scan_came(self, era: int, info: SeriesInfo, scan: object) -> None:
         if era == self._era and info is self.info:
-            self.scan = scan
+            self.scan, self._reading = scan, None
             self.scan_read.emit(scan)
             self.facts_changed.emit()
 
     def _scan_failed(self, era: int, info: SeriesInfo, error: Exception) -> None:
         if era == self._era and info is self.info:
+            self._reading = None
             self.previews.close()
+            self.facts_changed.emit()
             self._tell_trouble(_words_of(error))
 
     def _use(self, config: ReconstructionConfig) -> None:

@@ -14,7 +14,6 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QFrame,
     QHeaderView,
-    QProgressBar,
     QTableWidget,
     QTableWidgetItem,
     QVBoxLayout,
@@ -66,9 +65,7 @@ class LoadStep(QWidget):
         )
         self.drop_text = label("or drop a folder, a ZIP or a file here", "hint")
         self.drop = card(row(self.folder_button, self.file_button, None), self.drop_text, role="drop")
-        self.busy = QProgressBar()
-        self.busy.setRange(0, 0)
-        self.busy.setTextVisible(False)
+        self.busy = label("", "hint")  # still: a bar that moves paints the whole window each time, and reading has to wait
         self.table = _table()
         self.table.itemSelectionChanged.connect(self._selected)
         self.skipped = label("", "hint", "Files that belong to no series are never mixed in")
@@ -134,8 +131,8 @@ class LoadStep(QWidget):
         self.table.setRowHeight(number, _ROW_PX)
 
     def _refresh_state(self) -> None:
-        facts, info = self.bench.facts(), self.bench.info
-        self.busy.setVisible(facts.is_looking)
+        info = self.bench.info
+        say(self.busy, self.bench.under_way)
         for number, one in enumerate(self.bench.listing or ()):
             if self.table.item(number, 0) is not None and one is info:
                 self._fill_row(number, one)

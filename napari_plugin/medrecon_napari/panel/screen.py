@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 #: The world axis that is not drawn in each view; napari's world is head-feet, front-back, right-left.
 _ORDERS: dict[View, tuple[int, int, int]] = {"axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1)}
 PREVIEW = "preview"
+_REST_MS = 100  # between two looks whether a scan is still being read
 _BREATH_MS = 15  # for the window to paint and to listen, between one layer and the next
 
 
@@ -49,6 +50,8 @@ class Screen:
     def __init__(self, viewer: napari.Viewer, home: Home) -> None:
         self.viewer, self._home = viewer, home
         self._waiting: deque[Iterator[Callable[[], object]]] = deque()
+        self._when_idle: Iterator[Callable[[], object]] = iter(())
+        self._is_busy = False
 
     def add(self, layers: Sequence[Layer], done: Callable[[], None] = lambda: None, *, instead_of_preview: bool = False) -> None:
         """Add layers one by one: hidden, then painted, then shown, each with time for the window in between.
@@ -67,20 +70,35 @@ class Screen:
     def take_turns(self, turns: Iterator[Callable[[], object]]) -> None:
         """Do things in as many turns of the event loop, after what is waiting, for as long as the window is there."""
         self._waiting.append(turns)
-        if len(self._waiting) == 1:
-            QTimer.singleShot(_BREATH_MS, self._take_turn)
+        self._go_on()
+
+    def when_idle(self, turns: Iterator[Callable[[], object]]) -> None:
+        """Do things in as many turns while nothing else waits for one, and no scan is read: its pictures come first."""
+        self._when_idle = turns
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if not self._is_busy:
+            self._is_busy = True
+            QTimer.singleShot(_BREATH_MS if self._waiting or not self._home.bench.under_way else _REST_MS, self._take_turn)
 
     def _take_turn(self) -> None:
+        self._is_busy = False
         if self._home.is_closed:
-            self._waiting.clear()
             return
-        turn = next(self._waiting[0], None)
-        if turn is None:
-            self._waiting.popleft()
-        if self._waiting:  # set first: where this turn fails, the window must be painted again
-            QTimer.singleShot(_BREATH_MS, self._take_turn)
+        turn = self._next()
         if turn is not None:
+            self._go_on()  # first: where this turn fails, the window must be painted again
             turn()
+
+    def _next(self) -> Callable[[], object] | None:
+        """Return the next turn, None where there is none."""
+        while self._waiting:
+            turn = next(self._waiting[0], None)
+            if turn is not None:
+                return turn
+            self._waiting.popleft()
+        return _wait if self._home.bench.under_way else next(self._when_idle, None)
 
     def _drop_unseen(self) -> None:
         """Remove the preview without painting what was under it yet."""
@@ -182,6 +200,10 @@ class Screen:
         layer = self.preview()
         if layer is not None:
             self.viewer.layers.remove(layer)
+
+
+def _wait() -> None:
+    """Let others work."""
 
 
 def as_layers(layers: Sequence[LayerData]) -> list[Layer]:

@@ -161,7 +161,7 @@ class ReconstructionPanel(Droppable):
     def _attach(self) -> None:
         if not self.home.is_closed:
             attach(self.viewer)
-            self.screen.take_turns(corner.text_beforehand(self.viewer))
+            self.screen.when_idle(corner.text_beforehand(self.viewer))
 
     def _lay_out(self) -> QScrollArea:
         self.setObjectName("panel")

@@ -182,6 +182,31 @@ def with_result(panel: Driver, study: Path) -> None:
     panel.open_step(Step.EXPORT)
 
 
+def test_a_copy_with_fewer_files_is_shown_instead_of_the_whole_series(panel: Driver, quick_study: Path, tmp_path: Path) -> None:
+    panel.load(quick_study)
+    whole = panel.panel.screen.scan(panel.bench.info.id)
+    copy = shutil.copytree(quick_study, tmp_path / "copy")
+    for file in sorted(copy.iterdir())[-2:]:
+        file.unlink()
+    panel.load(copy)
+    panel.until(lambda: whole not in panel.viewer.layers, "the pictures of the copy")
+    panel.until(panel.scan_is_shown, "the pictures of the copy")
+    assert panel.panel.screen.scan(panel.bench.info.id).data.shape[0] == whole.data.shape[0] - 2
+
+
+def test_a_series_that_is_chosen_again_shows_the_pictures_that_are_there(
+    panel: Driver, quick_study: Path, tmp_path: Path
+) -> None:
+    panel.load(quick_study)
+    first = panel.panel.screen.scan(panel.bench.info.id)
+    make_series(tmp_path / "other", shape=(6, 24, 20), seed=3)
+    panel.load(tmp_path / "other")
+    assert not first.visible
+    panel.load(quick_study)
+    assert panel.panel.screen.scan(panel.bench.info.id) is first
+    assert first.visible
+
+
 def test_a_place_that_cannot_be_written_to_is_told_and_nothing_is_lost(panel: Driver, quick_study: Path, tmp_path: Path) -> None:
     with_result(panel, quick_study)
     (tmp_path / "file").write_text("no folder")

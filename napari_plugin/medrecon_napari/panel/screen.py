@@ -141,8 +141,25 @@ class Screen:
 
     def scan(self, series: str) -> Layer | None:
         """Return the layer of a series' images, None where it was removed."""
+        return next(iter(self._scans(series)), None)
+
+    def show_again(self, series: str, layers: Sequence[Layer]) -> bool:
+        """Show the images of a series that are there already; return whether they are those of these layers.
+
+        Those of another folder or of other files are removed: a series that was copied and cut goes by the same name.
+        """
+        there = self._scans(series)
+        same = sorted(map(_whose, there)) == sorted(map(_whose, layers))
+        for layer in there:
+            if same:
+                layer.visible = True
+            else:
+                self.viewer.layers.remove(layer)
+        return same
+
+    def _scans(self, series: str) -> list[Layer]:
         ours = (one for one in self.viewer.layers if one.metadata.get("series") == series)
-        return next((one for one in ours if one.metadata.get("role") in {"scan", "volume"}), None)
+        return [one for one in ours if one.metadata.get("role") in {"scan", "volume"}]
 
     def preview(self) -> Layer | None:
         """Return the preview's layer, None where there is none."""
@@ -200,6 +217,11 @@ class Screen:
         layer = self.preview()
         if layer is not None:
             self.viewer.layers.remove(layer)
+
+
+def _whose(layer: Layer) -> tuple[str, tuple[int, ...]]:
+    """Return where a layer's images were read from, and how many there are of which size."""
+    return str(layer.metadata.get("path", "")), tuple(layer.data.shape)
 
 
 def _wait() -> None:

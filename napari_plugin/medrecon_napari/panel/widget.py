@@ -220,15 +220,15 @@ class ReconstructionPanel(Droppable):
         info, path = self.bench.info, self.bench.path
         if info is None:
             return
-        if self.screen.scan(info.id) is None:
-            self.bench.background.call(
-                lambda: as_layers(scan_layers(scan, str(path))), lambda layers: self._add_scan(layers, info.id), self._failed
-            )
+        self.bench.background.call(
+            lambda: as_layers(scan_layers(scan, str(path))), lambda layers: self._add_scan(layers, info.id), self._failed
+        )
         self.hide_message()
 
     def _add_scan(self, layers: list[Layer], series: str) -> None:
         self.screen.hide_others(series)
-        self.screen.add(layers, self._scan_shown)
+        if not self.screen.show_again(series, layers):
+            self.screen.add(layers, self._scan_shown)
 
     def _scan_shown(self) -> None:
         self.viewer.reset_view()

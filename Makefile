@@ -24,10 +24,11 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# BLAS gets one thread, for the workers fill the cores. A worker that crashes ends the run (`--max-worker-restart 0`): where
+# BLAS gets one thread, for the workers fill the cores. Files come in their own order: xdist's would keep those with few, long
+# tests for the end, where one worker waits for the other. A worker that crashes ends the run (`--max-worker-restart 0`): where
 # xdist replaces one, it may wait for tests for ever. Windows are tested by themselves: no process then holds both Qt with
 # OpenGL and all that the engine loads, a mixture that no user has.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --max-worker-restart 0
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 test: setup lint
 	$(PYTEST) --ignore tests/gui -p no:napari -p no:pytest-qt

@@ -50,7 +50,7 @@ class Screen:
     def __init__(self, viewer: napari.Viewer, home: Home) -> None:
         self.viewer, self._home = viewer, home
         self._waiting: deque[Iterator[Callable[[], object]]] = deque()
-        self._when_idle: Iterator[Callable[[], object]] = iter(())
+        self._when_idle: deque[Iterator[Callable[[], object]]] = deque()
         self._is_busy = False
 
     def add(self, layers: Sequence[Layer], done: Callable[[], None] = lambda: None, *, instead_of_preview: bool = False) -> None:
@@ -73,8 +73,8 @@ class Screen:
         self._go_on()
 
     def when_idle(self, turns: Iterator[Callable[[], object]]) -> None:
-        """Do things in as many turns while nothing else waits for one, and no scan is read: its pictures come first."""
-        self._when_idle = turns
+        """Do things in as many turns, after what is waiting, while no scan is read or shown: its pictures come first."""
+        self._when_idle.append(turns)
         self._go_on()
 
     def _go_on(self) -> None:
@@ -93,12 +93,10 @@ class Screen:
 
     def _next(self) -> Callable[[], object] | None:
         """Return the next turn, None where there is none."""
-        while self._waiting:
-            turn = next(self._waiting[0], None)
-            if turn is not None:
-                return turn
-            self._waiting.popleft()
-        return _wait if self._home.bench.under_way else next(self._when_idle, None)
+        turn = _first(self._waiting)
+        if turn is None and self._when_idle:
+            return _wait if self._home.bench.under_way else _first(self._when_idle)
+        return turn
 
     def _drop_unseen(self) -> None:
         """Remove the preview without painting what was under it yet."""
@@ -217,6 +215,16 @@ class Screen:
         layer = self.preview()
         if layer is not None:
             self.viewer.layers.remove(layer)
+
+
+def _first(waiting: deque[Iterator[Callable[[], object]]]) -> Callable[[], object] | None:
+    """Take the first turn of those who wait, None where nobody has one left."""
+    while waiting:
+        turn = next(waiting[0], None)
+        if turn is not None:
+            return turn
+        waiting.popleft()
+    return None
 
 
 def _whose(layer: Layer) -> tuple[str, tuple[int, ...]]:

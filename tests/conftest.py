@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
+
+# One seed, and no clock: how long an example takes tells how busy the machine is. Tests that promise a time say so themselves.
+hypothesis.settings.register_profile(
+    "medrecon", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("medrecon")
 
 SHARED_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 

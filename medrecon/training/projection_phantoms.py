@@ -18,6 +18,7 @@ Kind = Literal["head", "chest", "shapes", "labels"]
 Shape = tuple[int, int, int]
 
 AIR_HU = -1000.0
+_WHOLE, _MOST_GONE = 0.5, 0.25  # share of bodies that go on beyond the volume; of the others' slices, at each end
 _ROOM_MM = 8.0  # between the body and the side of the volume
 
 #: Hounsfield units of label classes: cerebrospinal fluid, white matter, grey matter, by FreeSurfer's numbers.
@@ -66,6 +67,30 @@ def lesion(shape: Shape, spacing_mm: float, centre_mm: Sequence[float], radius_m
     far = np.sqrt(sum(axis.reshape([-1 if k == i else 1 for k in range(3)]) ** 2 for i, axis in enumerate(middle)))
     inside: Float32 = (np.clip((radius_mm - far) / spacing_mm + 0.5, 0, 1) * contrast_hu).astype(np.float32)
     return inside
+
+
+def ended(hu: Float32, rng: np.random.Generator) -> Float32:
+    """Let every other body end within the volume, flat, with air beyond: as CT does that was laid into a larger box.
+
+    Parameters
+    ----------
+    hu : (slices, rows, columns) float32 array
+        Hounsfield units.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    (slices, rows, columns) float32 array
+        Up to a quarter of the slices at each end are air, the next one in part.
+    """
+    if rng.random() < _WHOLE:
+        return hu
+    kept = hu.copy()
+    for end in (kept, kept[::-1]):
+        gone = int(rng.integers(0, round(len(hu) * _MOST_GONE) + 1))
+        end[:gone] = AIR_HU
+        end[gone] = AIR_HU + np.float32(rng.uniform(0, 1)) * (end[gone] - AIR_HU)
+    return kept
 
 
 @dataclass(frozen=True, eq=False)

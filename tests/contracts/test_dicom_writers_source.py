@@ -133,7 +133,7 @@ _JSON = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(header=st.dictionaries(st.sampled_from(["00100010", "00100020", "00080020", "0020000D", "00080005", "00181020"]), _JSON))
 def test_anything_for_a_header_gives_an_object(header: dict[str, Any]) -> None:
     from medrecon.writers import _dicom_common as common

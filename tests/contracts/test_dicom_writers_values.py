@@ -139,7 +139,7 @@ def test_the_padding_check_fails_where_padding_is_a_seen_value(tmp_path: Path) -
     assert np.count_nonzero(image.pixel_array == -1025) == 8
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(
     low=st.floats(-1e30, 1e30),
     span=st.floats(0, 1e30),

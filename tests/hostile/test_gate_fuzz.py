@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pydicom
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from medrecon.core.errors import DicomError
@@ -95,7 +95,7 @@ def complaint_of_the_parser(gated: GatedFile) -> str:
     return ""
 
 
-@settings(max_examples=300, deadline=2000, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300, deadline=2000)
 @given(damaged())
 @example(b"")
 @example(bytes(128) + b"DICM")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medrecon.core.errors import DicomError, InputError
@@ -34,7 +34,7 @@ def contradiction(data: bytes, cut: int, size: int) -> str:
     return "" if whole is not None and replace(early, data=data) == whole else f"{early} but {whole}"
 
 
-@settings(max_examples=150, deadline=2000, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=2000)
 @given(damaged(), st.floats(0, 1))
 def test_the_start_of_a_file_says_what_the_whole_says_or_nothing(data: bytes, share: float) -> None:
     assert contradiction(data, round(share * len(data)), len(data)) == ""

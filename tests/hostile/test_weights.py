@@ -164,7 +164,7 @@ def test_a_changed_byte_is_noticed(tmp_path: Path) -> None:
     assert refusal(path).code == "MDL-HASH"
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.data())
 def test_random_damage_ends_in_a_code_and_never_in_weights(tmp_path: Path, data: st.DataObject) -> None:
     good = safetensors.torch.save(tensors())

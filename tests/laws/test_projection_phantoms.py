@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medrecon.training.projection_phantoms import AIR_HU, Kind, draw, lesion
+from medrecon.training.projection_phantoms import AIR_HU, Kind, draw, ended, lesion
 
 SHAPE = (12, 48, 48)
 KINDS: tuple[Kind, ...] = ("head", "chest", "shapes", "labels")
@@ -55,3 +55,25 @@ def test_a_lesion_adds_its_contrast_times_the_volume_of_a_ball() -> None:
 def test_a_lesion_of_another_radius_fails_that_check() -> None:
     added = lesion((30, 40, 50), 1.5, (2.0, -3.0, 5.0), 11.0, 40.0)
     assert float(added.sum()) * 1.5**3 != pytest.approx(40 * 4 / 3 * np.pi * 12**3, rel=0.02)
+
+
+def ends(seed: int) -> tuple[int, int]:
+    """Return how many slices of a body of 40 are air, from the first on and up to the last."""
+    body = ended(np.zeros((40, 3, 3), np.float32), np.random.default_rng(seed))
+    inside = np.flatnonzero((body > AIR_HU).all(axis=(1, 2)))
+    assert (body[inside[1] : inside[-2] + 1] == 0).all()
+    return int(inside[0]), 39 - int(inside[-1])
+
+
+def test_half_of_the_bodies_end_within_the_volume_with_air_over_up_to_a_quarter_at_each_end() -> None:
+    gone = np.array([ends(seed) for seed in range(200)])
+    assert 60 < np.sum((gone == 0).all(axis=1)) < 140
+    assert gone.max() == 10
+    assert set(gone[:, 0]) == set(range(11))
+
+
+def test_a_phantom_is_left_as_it_is_where_its_body_ends() -> None:
+    body = np.zeros((40, 3, 3), np.float32)
+    for seed in range(20):
+        ended(body, np.random.default_rng(seed))
+    assert (body == 0).all()

@@ -27,10 +27,11 @@ from medrecon.methods.fdk import FdkConfig, fdk
 from medrecon.methods.tv import TvConfig, tv
 from medrecon.operators.xray_transform import XRayTransform
 from medrecon.simulate_projections import ScannerConfig, simulate_projections
-from medrecon.training.projection_phantoms import Kind, draw
+from medrecon.training.projection_phantoms import Kind, draw, ended
 from medrecon.training.tasks import Batch, Context, generator
 
 _FINER = 2  # voxels of the phantom per voxel of the reconstruction, along each axis
+_LEAST_SLICES = 8  # from which a body may end within the volume
 UNIT = 0.1  # of water's attenuation: what the loss and the network's output are measured in
 FIRST_HELD_OUT = 1_000_000  # number of the first scan that is never trained on
 _KINDS: dict[Kind, float] = {"head": 0.5, "labels": 0.2, "chest": 0.1, "shapes": 0.2}
@@ -185,6 +186,7 @@ def scan_phantom(settings: PhantomScansConfig, rng: np.random.Generator, labels:
     slices = 1 if scanner.geometry == "fan" else int(rng.integers(settings.slices[0], settings.slices[1] + 1))
     phantom = _phantom((max(slices, 8) * _FINER, rows * _FINER, rows * _FINER), spacing / _FINER, rng, labels)
     fine = phantom[: slices * _FINER]
+    fine = ended(fine, rng) if slices >= _LEAST_SLICES else fine
     measured = Volume(fine, _centred(fine.shape, spacing / _FINER), Quantity.HOUNSFIELD)
     scan = simulate_projections(measured, scanner)
     truth = _means(torch.from_numpy(1 + np.maximum(fine, -1000) / 1000)) * (scanner.water_per_mm / settings.water_per_mm)

@@ -57,13 +57,16 @@ def test_an_untrained_network_is_worth_its_start(patches: Projections, scans: Un
         assert patches.validate(unet)["gain_db"] < -0.1
 
 
-def test_what_was_scanned_is_the_truth(scans: Unrolled) -> None:
+@pytest.mark.parametrize("within", [False, True], ids=["goes-on", "ends-within"])
+def test_what_was_scanned_is_the_truth(scans: Unrolled, within: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not within:
+        monkeypatch.setattr("medrecon.training.tasks.projections.ended", lambda body, _: body)
     for seed in range(3):
         scanned = scan_phantom(scans.settings, np.random.default_rng(seed), [])
         shown = scanned.A.forward(scanned.truth * scans.settings.water_per_mm)
         missed = (scanned.y - shown).norm() / scanned.y.norm()
         turned = (scanned.y - shown.flip(-1)).norm() / scanned.y.norm()
-        assert missed < 0.1
+        assert missed < (0.25 if within else 0.1)  # voxels twice as large cannot express an end within a slice
         assert turned > missed
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -383,7 +383,16 @@ def our_text(window: napari.Viewer) -> dict[str, Any]:
     return {name: overlay for name, overlay in window.canvas.overlays.items() if name.startswith("medrecon_")}
 
 
-def test_text_is_drawn_beforehand_unseen_and_leaves_nothing_behind(window: napari.Viewer, settle: Settle) -> None:
+@pytest.fixture
+def another_window(screen: None) -> Iterator[Any]:  # noqa: ARG001 (needs one)
+    """A window of its own: in the shared one a panel of another test may have left off in the middle of its texts."""
+    viewer = napari.Viewer(show_welcome_screen=False)
+    yield viewer
+    viewer.close()
+
+
+def test_text_is_drawn_beforehand_unseen_and_leaves_nothing_behind(another_window: napari.Viewer, settle: Settle) -> None:
+    window = another_window
     attach.attach(window)
     before, drawn = set(window.canvas.overlays), ""
     for turn in corner.text_beforehand(window):

@@ -20,7 +20,7 @@ from medrecon_napari.model.steps import Step
 
 import medrecon
 from medrecon import methods
-from tests.gui.driver import Driver, wait
+from tests.gui.driver import Driver
 from tests.makers_dicom import make_series
 
 pytestmark = [pytest.mark.gui, pytest.mark.timeout(900)]  # seconds on a quiet machine are minutes on a busy one
@@ -52,21 +52,6 @@ def test_a_child_that_is_killed_is_told_with_a_code_and_the_next_run_works(
     panel.run()
     panel.until(lambda: panel.layers("result"), "the result of the next run")
     assert finished(panel) == [RunState.FAILED, RunState.FINISHED]
-
-
-def test_what_the_window_prepares_waits_for_a_scan_and_for_its_pictures(panel: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
-    from medrecon_napari.model.workbench import Workbench
-
-    screen, done = panel.panel.screen, list[str]()
-    with monkeypatch.context() as reading:
-        reading.setattr(Workbench, "under_way", "Reading 10 slices…")
-        screen.when_idle(iter([lambda: done.append("prepared")] * 2))
-        screen.take_turns(iter([lambda: done.append("shown")] * 2))
-        panel.until(lambda: len(done) > 1, "pictures")
-        wait(300)
-        assert done == ["shown", "shown"], "while a scan is read, nothing is prepared"
-        screen.when_idle(iter([lambda: None]))  # as the panel does once it has been painted: sooner or later than this test
-    panel.until(lambda: done == ["shown", "shown", "prepared", "prepared"], "the rest when there is time")
 
 
 def test_a_killed_preview_is_told_beside_its_picture_and_comes_back(panel: Driver, tiny_study: Path) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import napari
 import numpy as np
@@ -377,45 +376,6 @@ def test_the_corner_text_ends_before_the_letter_in_the_middle_of_a_narrow_window
     font.setPointSizeF(corner._SIZE_PT)
     widest = max(QFontMetricsF(font).horizontalAdvance(line) for line in corner.what(layer).splitlines())
     assert 10 + widest < 534 / 2 - 54 / 2
-
-
-def our_text(window: napari.Viewer) -> dict[str, Any]:
-    return {name: overlay for name, overlay in window.canvas.overlays.items() if name.startswith("medrecon_")}
-
-
-@pytest.fixture
-def another_window(screen: None) -> Iterator[Any]:  # noqa: ARG001 (needs one)
-    """A window of its own: in the shared one a panel of another test may have left off in the middle of its texts."""
-    viewer = napari.Viewer(show_welcome_screen=False)
-    yield viewer
-    viewer.close()
-
-
-def test_text_is_drawn_beforehand_unseen_and_leaves_nothing_behind(another_window: napari.Viewer, settle: Settle) -> None:
-    window = another_window
-    attach.attach(window)
-    before, drawn = set(window.canvas.overlays), ""
-    for turn in corner.text_beforehand(window):
-        turn()
-        for overlay in our_text(window).values():
-            assert overlay.opacity == 0.0 or not overlay.text
-            drawn += overlay.text
-        settle()
-    assert set(window.canvas.overlays) == before
-    assert {overlay.opacity for overlay in our_text(window).values()} == {1.0}
-    assert {overlay.text for overlay in our_text(window).values()} == {""}
-    assert set("verdict: usable (DCM-TILT, COV-INFERRED)W 400  L 40 research use only") - {" "} <= set(drawn)
-
-
-def test_text_that_came_meanwhile_stays(window: napari.Viewer) -> None:
-    attach.attach(window)
-    for turn in corner.text_beforehand(window):
-        turn()
-        for overlay in our_text(window).values():
-            if overlay.text == "·":
-                overlay.text = "said"
-    assert {overlay.text for overlay in our_text(window).values()} == {"said"}
-    assert {overlay.opacity for overlay in our_text(window).values()} == {1.0}
 
 
 def test_the_status_gives_place_index_slice_and_value_with_its_unit(window: napari.Viewer, tmp_path: Path) -> None:

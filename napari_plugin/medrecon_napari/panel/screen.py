@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 #: The world axis that is not drawn in each view; napari's world is head-feet, front-back, right-left.
 _ORDERS: dict[View, tuple[int, int, int]] = {"axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1)}
 PREVIEW = "preview"
-_REST_MS = 100  # between two looks whether a scan is still being read
 _BREATH_MS = 15  # for the window to paint and to listen, between one layer and the next
 
 
@@ -50,7 +49,6 @@ class Screen:
     def __init__(self, viewer: napari.Viewer, home: Home) -> None:
         self.viewer, self._home = viewer, home
         self._waiting: deque[Iterator[Callable[[], object]]] = deque()
-        self._when_idle: deque[Iterator[Callable[[], object]]] = deque()
         self._is_busy = False
 
     def add(self, layers: Sequence[Layer], done: Callable[[], None] = lambda: None, *, instead_of_preview: bool = False) -> None:
@@ -72,31 +70,19 @@ class Screen:
         self._waiting.append(turns)
         self._go_on()
 
-    def when_idle(self, turns: Iterator[Callable[[], object]]) -> None:
-        """Do things in as many turns, after what is waiting, while no scan is read or shown: its pictures come first."""
-        self._when_idle.append(turns)
-        self._go_on()
-
     def _go_on(self) -> None:
         if not self._is_busy:
             self._is_busy = True
-            QTimer.singleShot(_BREATH_MS if self._waiting or not self._home.bench.under_way else _REST_MS, self._take_turn)
+            QTimer.singleShot(_BREATH_MS, self._take_turn)
 
     def _take_turn(self) -> None:
         self._is_busy = False
         if self._home.is_closed:
             return
-        turn = self._next()
+        turn = _first(self._waiting)
         if turn is not None:
             self._go_on()  # first: where this turn fails, the window must be painted again
             turn()
-
-    def _next(self) -> Callable[[], object] | None:
-        """Return the next turn, None where there is none."""
-        turn = _first(self._waiting)
-        if turn is None and self._when_idle:
-            return _wait if self._home.bench.under_way else _first(self._when_idle)
-        return turn
 
     def _drop_unseen(self) -> None:
         """Remove the preview without painting what was under it yet."""
@@ -230,10 +216,6 @@ def _first(waiting: deque[Iterator[Callable[[], object]]]) -> Callable[[], objec
 def _whose(layer: Layer) -> tuple[str, tuple[int, ...]]:
     """Return where a layer's images were read from, and how many there are of which size."""
     return str(layer.metadata.get("path", "")), tuple(layer.data.shape)
-
-
-def _wait() -> None:
-    """Let others work."""
 
 
 def as_layers(layers: Sequence[LayerData]) -> list[Layer]:

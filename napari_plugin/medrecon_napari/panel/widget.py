@@ -30,7 +30,6 @@ from medrecon_napari.panel.stepbox import StepBox
 from medrecon_napari.panel.surface_step import SurfaceStep
 from medrecon_napari.place import Place
 from medrecon_napari.results import read_mesh, result_layers
-from medrecon_napari.viewing import corner
 from medrecon_napari.viewing.attach import attach
 from medrecon_napari.viewing.letters import place_of_layer
 
@@ -161,7 +160,6 @@ class ReconstructionPanel(Droppable):
     def _attach(self) -> None:
         if not self.home.is_closed:
             attach(self.viewer)
-            self.screen.when_idle(corner.text_beforehand(self.viewer))
 
     def _lay_out(self) -> QScrollArea:
         self.setObjectName("panel")

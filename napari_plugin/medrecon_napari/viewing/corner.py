@@ -5,9 +5,7 @@ Nothing here can identify a patient: text in the canvas ends up in screenshots.
 
 from __future__ import annotations
 
-import string
 from collections.abc import Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari.components.overlays import TextOverlay
@@ -15,21 +13,16 @@ from napari.layers import Image, Layer
 
 from medrecon_napari.colours import COVERAGE_LEGEND, UNITS
 from medrecon_napari.model.words import VERDICTS
-from medrecon_napari.viewing import letters
 from medrecon_napari.viewing.letters import leading_layer
 from medrecon_napari.viewing.windows import current
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from napari.components import ViewerModel
 
 _WHAT, _WINDOW, _LEGEND = "medrecon_what", "medrecon_window", "medrecon_legend"
 _AT = {_WHAT: "top_left", _WINDOW: "bottom_left", _LEGEND: "top_right"}
-_GLYPHS = "medrecon_glyphs"
-_CHARACTERS = string.ascii_letters + string.digits + ".,:;()-·"
-_GLYPHS_A_TURN = 3
-_UNSEEN = "·"
 _COLOUR = "#d8dee9"
 _SIZE_PT = 8
 _LONGEST_LINE = 28  # so that it ends before the letter in the middle, also in a window of 1280 pixels
@@ -65,23 +58,6 @@ def show(viewer: ViewerModel, shown: bool) -> None:
     """Show or hide the corner text."""
     for name in _AT:
         viewer.canvas.overlays[name].visible = shown and bool(viewer.canvas.overlays[name].text)
-
-
-def text_beforehand(viewer: ViewerModel) -> Iterator[Callable[[], object]]:
-    """Yield turns in which napari draws the glyphs, a few at a time, and builds what draws each text, all of it unseen.
-
-    The first picture would else wait for all of them: half a second.
-    """
-    overlay = TextOverlay(position="bottom_right", font_size=_SIZE_PT, opacity=0.0, visible=True)
-    yield partial(viewer.canvas.overlays.__setitem__, _GLYPHS, overlay)
-    for first in range(0, len(_CHARACTERS), _GLYPHS_A_TURN):
-        yield partial(setattr, overlay, "text", _CHARACTERS[first : first + _GLYPHS_A_TURN])
-    yield partial(viewer.canvas.overlays.pop, _GLYPHS)
-    for name in (*letters.keys(), *_AT):
-        text = viewer.canvas.overlays[name]
-        if not text.text:  # nobody has loaded anything yet
-            yield partial(_draw_unseen, text)
-            yield partial(_undo_unseen, text)
 
 
 def texts(viewer: ViewerModel) -> dict[str, str]:
@@ -127,19 +103,6 @@ def _wrapped(text: str) -> list[str]:
     import textwrap
 
     return textwrap.wrap(text, _LONGEST_LINE, break_on_hyphens=False)
-
-
-def _draw_unseen(overlay: TextOverlay) -> None:
-    overlay.opacity = 0.0
-    overlay.text = _UNSEEN
-    overlay.visible = True
-
-
-def _undo_unseen(overlay: TextOverlay) -> None:
-    """Empty a text that was drawn unseen, unless it says something by now."""
-    if overlay.text == _UNSEEN:
-        overlay.text = ""
-    overlay.opacity = 1.0
 
 
 def _follow(layer: Layer, update: Callable[..., None]) -> None:

@@ -46,11 +46,6 @@ def add(viewer: ViewerModel) -> None:
     update()
 
 
-def keys() -> tuple[str, ...]:
-    """Return the names of the overlays that hold the letters."""
-    return tuple(_key(name) for name in _AT)
-
-
 def is_there(viewer: ViewerModel) -> bool:
     """Whether the viewer has letters, shown or not."""
     return _key("left") in viewer.canvas.overlays

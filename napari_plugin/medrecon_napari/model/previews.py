@@ -172,7 +172,7 @@ class Previews:
             lambda: _answers(child),
             lambda answer: self._answered(era, answer),
             lambda ended: self._ended(era, ended),
-            lambda error: self._tell(_trouble(error)) if era == self._era else None,
+            lambda error: self._lost(era, error),
             "preview",
         )
 
@@ -204,6 +204,16 @@ class Previews:
         self._child, self.is_ready = None, False
         self._clear()
         self._tell(ended.trouble or Trouble("RUN-FAILED", "the preview ended by itself", "Change a setting to start it again."))
+
+    def _lost(self, era: int, error: Exception) -> None:
+        """Give up a child that nobody listens to any more; the next wish starts another."""
+        if era != self._era:
+            return
+        if self._child is not None:
+            self._child.stop()
+        self._child, self.is_ready = None, False
+        self._clear()
+        self._tell(_trouble(error))
 
     def _tell(self, trouble: Trouble) -> None:
         self._wish = None

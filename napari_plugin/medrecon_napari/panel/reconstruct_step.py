@@ -396,7 +396,7 @@ class PreviewBox(QWidget):
 
     def _fail(self, trouble: Trouble) -> None:
         self._asked = None
-        say(self.state, f"No preview: {trouble}", "note")
+        say(self.state, f"No preview: {trouble} {trouble.code}", "note")
 
     def _start_over(self) -> None:
         self._asked = self.picture = None

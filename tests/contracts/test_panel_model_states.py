@@ -225,3 +225,42 @@ def test_nothing_is_under_way_where_the_images_could_not_be_read(bench: Any, tmp
     (tmp_path / "study").rename(tmp_path / "elsewhere")
     bench.held.let_go()
     assert (bench.under_way, bench.scan) == ("", None)
+
+
+class _Silent:
+    """A child that nobody hears any more; it only notes that it was told to end."""
+
+    pid = 1
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        self.was_stopped = False
+
+    def send(self, _: str) -> bool:
+        return True
+
+    def stop(self) -> None:
+        self.was_stopped = True
+
+
+def test_a_preview_that_is_not_heard_any_more_is_told_and_the_next_wish_starts_another(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from medrecon.config import ReconstructionConfig
+    from medrecon.core.reading import ReadOptions
+    from medrecon_napari.model import previews as module
+
+    children: list[_Silent] = []
+    monkeypatch.setattr(module, "Child", lambda *_, **__: children.append(_Silent()) or children[-1])
+    held = Held()
+    previews = module.Previews(held)
+    told: list[str] = []
+    previews.failed.connect(lambda trouble: told.append(trouble.code))
+    previews.open(tmp_path, "1", ReadOptions())
+    previews.ask(module.Wish(ReconstructionConfig(), "axial", (0.0, 0.0, 0.0)))
+    held.ends["preview"][1](EOFError())
+    assert told == ["RUN-FAILED"]
+    assert children[0].was_stopped
+    assert previews.pid is None
+    previews.ask(module.Wish(ReconstructionConfig(), "axial", (0.0, 0.0, 0.0)))
+    assert len(children) == 2
+    previews.close()

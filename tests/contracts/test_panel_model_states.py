@@ -245,12 +245,18 @@ class _Silent:
 def test_a_preview_that_is_not_heard_any_more_is_told_and_the_next_wish_starts_another(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from medrecon.config import ReconstructionConfig
-    from medrecon.core.reading import ReadOptions
     from medrecon_napari.model import previews as module
 
+    from medrecon.config import ReconstructionConfig
+    from medrecon.core.reading import ReadOptions
+
     children: list[_Silent] = []
-    monkeypatch.setattr(module, "Child", lambda *_, **__: children.append(_Silent()) or children[-1])
+
+    def start(*_: Any, **__: Any) -> _Silent:
+        children.append(_Silent())
+        return children[-1]
+
+    monkeypatch.setattr(module, "Child", start)
     held = Held()
     previews = module.Previews(held)
     told: list[str] = []

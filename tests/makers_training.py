@@ -20,6 +20,13 @@ _SCANS = (
     "batch=1",
 )
 
+_PATCHES = (
+    *_SCANS,
+    "precision=float32",  # torch 2.13 now and then trains patches this small to NaN in bfloat16
+    "settings.tv_iterations=2",
+    "settings.patch=[8, 16, 16]",
+)
+
 #: For each recipe, what makes a few steps of it cost a second or two.
 SMALL: dict[str, tuple[str, ...]] = {
     "train-flow": (
@@ -32,13 +39,8 @@ SMALL: dict[str, tuple[str, ...]] = {
     "train-recurrent": _RECURRENT,
     "train-zero-shot": (*_PLANES, "network.settings={inputs: 3, channels: 4, blocks: 1, basis: 4}"),
     "train-from-dicom": _RECURRENT,
-    "train-refine": (
-        *_SCANS,
-        "precision=float32",  # torch 2.13 now and then trains patches this small to NaN in bfloat16
-        "settings.tv_iterations=2",
-        "settings.patch=[8, 16, 16]",
-        "network.settings={channels: 4, widths: [4, 8], units: 1}",
-    ),
+    "train-refine": (*_PATCHES, "network.settings={channels: 4, widths: [4, 8], units: 1}"),
+    "train-refine-passes": _PATCHES,
     "train-primal-dual": (*_SCANS, "network.settings={steps: 1, memory: 1, width: 4}"),
 }
 

@@ -39,6 +39,9 @@ class RefineConfig(Config):
     window: Annotated[int, Field(ge=48, le=512)] = Field(
         128, description="voxels along each side of what the network sees at once"
     )
+    passes: Annotated[int, Field(ge=1, le=8)] = Field(
+        2, description="times that the network corrects, each time with what the projections miss of the volume so far"
+    )
     mirrors: Annotated[int, Field(ge=1, le=8)] = Field(
         4, description="times that the network sees the volume, mirrored; the mean counts, the spread is the uncertainty"
     )
@@ -87,14 +90,31 @@ def refine(A: XRayTransform, y: Tensor, config: RefineConfig, tick: Tick) -> Rec
     y = data_of(A, y)
     net = weights.load(config.weights, "cpu")  # before the long start: what is missing should be known at once
     start = _start(A, y, config, part_of(tick, 0, _SHARES[0]))
-    seen = channels(start, evidence(A, y, start), len(A.views), config.water_per_mm)
-    mean, spread = mirrored(net.module, seen, config, str(y.device), part_of(tick, *_SHARES))
-    scale = config.share * _UNIT * config.water_per_mm
-    x = start + scale * mean.to(start.device)
-    x, findings = consistent(A, y, start, x.clamp(min=0) if config.nonnegative else x, config, part_of(tick, _SHARES[1], 1))
+    x, spread = corrected(A, y, start, net.module, config, part_of(tick, *_SHARES))
+    x, findings = consistent(A, y, start, x, config, part_of(tick, _SHARES[1], 1))
     findings += net.manifest.outside_training(spacing_mm=max(A.grid.spacing_mm)) + _unknown_start(config.start)
     tick(1.0)
-    return Reconstructed(x, scale * spread.to(x.device), findings)
+    return Reconstructed(x, spread, findings)
+
+
+def corrected(
+    A: XRayTransform, y: Tensor, x: Tensor, network: nn.Module, config: RefineConfig, tick: Tick
+) -> tuple[Tensor, Tensor]:
+    """Return a volume after the passes of the network, and the spread of its answers, those of all passes in quadrature."""
+    import torch
+
+    from medrecon.methods._iterations import part_of
+
+    scale = config.share * _UNIT * config.water_per_mm
+    variance = torch.zeros_like(x)
+    for number in range(config.passes):
+        seen = channels(x, evidence(A, y, x), len(A.views), config.water_per_mm)
+        part = part_of(tick, number / config.passes, (number + 1) / config.passes)
+        mean, spread = mirrored(network, seen, config, str(y.device), part)
+        x = x + scale * mean.to(x.device)
+        x = x.clamp(min=0) if config.nonnegative else x
+        variance += (scale * spread.to(x.device)).square()
+    return x, variance.sqrt()
 
 
 def _start(A: XRayTransform, y: Tensor, config: RefineConfig, tick: Tick) -> Tensor:

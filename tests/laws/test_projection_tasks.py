@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from medrecon.training.mixture import Mixture
 from medrecon.training.tasks import Context
 from medrecon.training.tasks.projections import FIRST_HELD_OUT, Projections, ProjectionsConfig, scan_phantom
 from medrecon.training.tasks.unrolled import Unrolled, UnrolledConfig
+from tests.makers_learned_projections import put_network
 
 TINY = {"scans": 2, "held_out": 1, "batches_per_scan": 1, "rows": (24, 24), "slices": (8, 8), "views": (12, 16)}
 
@@ -40,6 +43,27 @@ def test_a_batch_depends_on_its_two_numbers_alone(patches: Projections, context:
     }  # fmt: skip
     assert all(torch.equal(batch[name], again[name]) for name in batch)
     assert not torch.equal(batch["truth"], patches.batch(3, 2)["truth"])
+
+
+def corrected(folder: Path, context: Context, share: float) -> Projections:
+    """Examples of which a share starts from volumes that a network made brighter by 7.5 waters once, and by 15 after it."""
+    corrector = str(put_network(folder / "brighter.safetensors", 100.0))
+    settings = {"patch": (8, 16, 16), "tv_iterations": 2, "fdk_share": 0.0, "corrector": corrector, "corrected_share": share}
+    return Projections(ProjectionsConfig.model_validate(TINY | settings), context)
+
+
+def test_what_the_corrector_made_in_each_pass_is_a_start_too(context: Context, tmp_path: Path) -> None:
+    example = corrected(tmp_path, context, 1.0).example(3, 0)
+    once, twice = (example.starts[f"pass {number}"] - example.starts["tv"] for number in (1, 2))
+    torch.testing.assert_close(once, torch.full_like(once, 7.5))
+    torch.testing.assert_close(twice, torch.full_like(twice, 15.0))
+    assert all(torch.equal(example.inputs[name][0], start) for name, start in example.starts.items())
+
+
+@pytest.mark.parametrize(("share", "brighter"), [(1.0, True), (0.0, False)])
+def test_the_share_of_corrected_starts_is_kept(context: Context, tmp_path: Path, share: float, brighter: bool) -> None:
+    batch = corrected(tmp_path, context, share).batch(3, 0)
+    assert bool((batch["start"] > 7).all()) is brighter
 
 
 def test_the_first_channel_of_an_example_is_its_start(patches: Projections) -> None:

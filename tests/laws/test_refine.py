@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from medrecon.core.errors import WeightsError
 from medrecon.core.findings import Verdict
 from medrecon.core.progress import silent
-from medrecon.methods.refine import RefineConfig, refine
+from medrecon.methods.refine import RefineConfig, corrected, evidence, refine
 from medrecon.methods.tv import TvConfig, tv
+from medrecon.networks.residual_unet import ResidualUnetConfig
 from medrecon.operators.xray_transform import XRayTransform
 from medrecon.quality.metrics import psnr
 from medrecon.simulate_projections import ScannerConfig
@@ -66,6 +67,28 @@ def test_a_network_without_training_gains_nothing(tmp_path: Path) -> None:
     A, y, _ = scan(with_lesion=True)
     config = RefineConfig(weights=str(put_network(tmp_path / "none.safetensors", 0.0)), iterations=2, mirrors=1)
     assert torch.equal(refine(A, y, config, silent).x, tv(A, y, TvConfig(iterations=2), silent))
+
+
+class Echo(nn.Module):
+    """Answers with the evidence that it is shown, five times what the projections say is missing."""
+
+    config = ResidualUnetConfig(widths=(4, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, 2:3]
+
+
+def test_every_pass_sees_what_the_projections_miss_of_the_volume_so_far() -> None:
+    A, y, _ = scan(with_lesion=False)
+    start = tv(A, y, TvConfig(iterations=2), silent)
+    config = RefineConfig(passes=2, mirrors=1, share=0.5, precision="float32", nonnegative=False)
+    found, _ = corrected(A, y, start, Echo(), config, silent)
+    missing = evidence(A, y, start)
+    assert float(missing.abs().max()) < 0.8 * WATER  # or the network would see less than all of it
+    once = start + 0.25 * missing  # a half of five times it in tenths of water
+    twice = once + 0.25 * evidence(A, y, once)
+    assert float((found - twice).norm()) < 1e-4 * float((twice - start).norm())
+    assert float((start + 0.5 * missing - twice).norm()) > 0.1 * float((twice - start).norm())  # not the same evidence again
 
 
 def test_a_faint_lesion_keeps_four_fifths_of_its_contrast() -> None:

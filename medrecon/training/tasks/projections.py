@@ -25,6 +25,7 @@ from medrecon.core.volume import Quantity, Volume
 from medrecon.methods import refine
 from medrecon.methods.fdk import FdkConfig, fdk
 from medrecon.methods.tv import TvConfig, tv
+from medrecon.networks import weights
 from medrecon.operators.xray_transform import XRayTransform
 from medrecon.simulate_projections import ScannerConfig, simulate_projections
 from medrecon.training.projection_phantoms import Kind, draw, ended
@@ -75,6 +76,15 @@ class ProjectionsConfig(PhantomScansConfig):
     patch: tuple[Size, Size, Size] = Field((24, 48, 48), description="slices, rows and columns of an example")
     fdk_share: Annotated[float, Field(ge=0, le=1)] = Field(0.15, description="of the examples that start from fdk, not tv")
     tv_iterations: Count = Field(30, description="of the start")
+    corrector: str | None = Field(
+        None, description="weights whose corrections are corrected again: shipped ones, or the path of a .safetensors file"
+    )
+    passes: Annotated[int, Field(ge=1, le=8)] = Field(
+        2, description="of the corrector: volumes after each of them are starts too"
+    )
+    corrected_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.5, description="of the examples that start where the corrector was already, if there is one"
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +113,7 @@ class Projections:
         self.settings = settings
         self.context = context
         self._labels = read_label_maps(settings.label_maps)
+        self._corrector = weights.load(settings.corrector, "cpu").module if settings.corrector else None
         self._pool: dict[int, Example] = {}
 
     def batch(self, seed: int, index: int) -> Batch:
@@ -121,15 +132,16 @@ class Projections:
         return self.context.loss(start + network(batch["inputs"]).float(), truth)
 
     def validate(self, network: nn.Module) -> dict[str, float]:
-        """Return the PSNR over scans never trained on, and what it gains on the starts by `tv`."""
+        """Return the PSNR over scans never trained on, and what it gains on the starts: `tv`, and the corrector's last."""
         before, after, missed_hu = [], [], []
         for number in range(self.settings.held_out):
             example = self.example(0, FIRST_HELD_OUT + number)
-            start = example.starts["tv"]
-            found = network(example.inputs["tv"][None].to(self.context.device))[0, 0].float().cpu() * UNIT
-            before.append(psnr_db(start, example.truth))
-            after.append(psnr_db(start + found, example.truth))
-            missed_hu.append(1000 * float((start + found - example.truth).square().mean().sqrt()))
+            for name in {"tv", list(example.starts)[-1]} - {"fdk"}:
+                start = example.starts[name]
+                found = network(example.inputs[name][None].to(self.context.device))[0, 0].float().cpu() * UNIT
+                before.append(psnr_db(start, example.truth))
+                after.append(psnr_db(start + found, example.truth))
+                missed_hu.append(1000 * float((start + found - example.truth).square().mean().sqrt()))
         gain = float(np.mean(after) - np.mean(before))
         return {"psnr_db": float(np.mean(after)), "gain_db": gain, "rmse_hu": float(np.mean(missed_hu))}
 
@@ -140,12 +152,13 @@ class Projections:
     def example(self, seed: int, number: int) -> Example:
         """Return one scan of the pool, simulated when it is first asked for."""
         if number not in self._pool:
-            self._pool[number] = simulate(self.settings, np.random.default_rng((seed, number)), self._labels)
+            rng = np.random.default_rng((seed, number))
+            self._pool[number] = simulate(self.settings, rng, self._labels, self._corrector)
         return self._pool[number]
 
     def _patch(self, example: Example, random: torch.Generator) -> dict[str, Tensor]:
         """Cut one patch, where more is wrong than at another place, turned and flipped at random."""
-        name = "fdk" if float(torch.rand((), generator=random)) < self.settings.fdk_share else "tv"
+        name = self._start(example, random)
         whole = torch.cat([example.inputs[name], example.starts[name][None], example.truth[None]])
         size = self.settings.patch
         whole = _grown(whole, size)
@@ -155,6 +168,15 @@ class Projections:
         if example.turns and size[1] == size[2] and float(torch.rand((), generator=random)) < 0.5:
             part = part.transpose(2, 3)
         return {"inputs": part[:-2], "start": part[-2:-1], "truth": part[-1:]}
+
+    def _start(self, example: Example, random: torch.Generator) -> str:
+        """Choose what the network is to correct."""
+        if float(torch.rand((), generator=random)) < self.settings.fdk_share:
+            return "fdk"
+        again = [name for name in example.starts if name not in ("fdk", "tv")]
+        if not again or float(torch.rand((), generator=random)) >= self.settings.corrected_share:
+            return "tv"
+        return again[int(torch.randint(len(again), (), generator=random))]
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,14 +216,21 @@ def scan_phantom(settings: PhantomScansConfig, rng: np.random.Generator, labels:
     return Scanned(A, torch.tensor(scan.pixels), truth, scanner.arc_deg == 360)
 
 
-def simulate(settings: ProjectionsConfig, rng: np.random.Generator, labels: list[NDArray[np.int_]]) -> Example:
-    """Draw and scan a phantom, and reconstruct by `tv` and `fdk`."""
+def simulate(
+    settings: ProjectionsConfig, rng: np.random.Generator, labels: list[NDArray[np.int_]], corrector: nn.Module | None = None
+) -> Example:
+    """Draw and scan a phantom, and reconstruct by `tv` and `fdk`, and by the passes of a network after `tv`."""
     scanned = scan_phantom(settings, rng, labels)
     A, y, water = scanned.A, scanned.y, settings.water_per_mm
     starts = {
         "tv": tv(A, y, TvConfig(iterations=settings.tv_iterations), silent),
         "fdk": fdk(A, y, FdkConfig(window="hann"), silent).clamp(min=0),
     }
+    if corrector is not None:
+        once, x = refine.RefineConfig(passes=1, mirrors=1, water_per_mm=water), starts["tv"]
+        for number in range(settings.passes):
+            x, _ = refine.corrected(A, y, x, corrector, once, silent)
+            starts[f"pass {number + 1}"] = x
     inputs = {name: refine.channels(x, refine.evidence(A, y, x), len(A.views), water) for name, x in starts.items()}
     return Example(scanned.truth, {name: x / water for name, x in starts.items()}, inputs, scanned.turns)
 

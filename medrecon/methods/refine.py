@@ -46,10 +46,10 @@ class RefineConfig(Config):
         4, description="times that the network sees the volume, mirrored; the mean counts, the spread is the uncertainty"
     )
     share: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.75, description="how much of the network's correction is added: less than all of it where it is not at home"
+        0.75, description="how much of each correction is added: less than all of it, for the network is not at home everywhere"
     )
     slack: Annotated[float, Field(ge=1, le=10)] = Field(
-        1.1, description="how much more of the projections the volume may miss than the start did; beyond, it is corrected"
+        1.3, description="how much more of the projections the volume may miss than the start did; beyond, it is corrected"
     )
     consistency: Annotated[int, Field(ge=0, le=1000, description="passes over the views, at most, that correct it")] = 10
     nonnegative: bool = Field(default=True, description="no attenuation below 0")
